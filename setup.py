@@ -1,0 +1,41 @@
+"""Builds the compiled core. Everything else about the project is in pyproject.toml."""
+
+import os
+import sys
+
+import numpy
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+MODULES = ["_scalars", "_rules", "_engine"]
+
+if sys.platform == "win32":
+    # /fp:precise forbids contraction and reassociation, as the flags below do.
+    FLAGS = ["/O2", "/fp:precise"]
+else:
+    FLAGS = [
+        "-O3",  # gcc vectorises loops with selects at -O3 only
+        "-ffp-contract=off",  # a fused multiply-add rounds once: other bits on other CPUs
+        "-fno-math-errno",  # or no loop with a square root is vectorised
+        "-fno-trapping-math",  # or no loop with a select is vectorised
+    ]
+# Flags put after ours win: the tests build at -O0 and for the native CPU and compare bits.
+FLAGS += os.environ.get("OPTCORE_EXTRA_CFLAGS", "").split()
+
+setup(
+    ext_modules=cythonize(
+        [
+            Extension(
+                f"optcore.{module}",
+                [f"src/optcore/{module}.pyx"],
+                include_dirs=[numpy.get_include()],
+                define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_22_API_VERSION")],
+                extra_compile_args=FLAGS,
+            )
+            for module in MODULES
+        ],
+        include_path=["src"],
+        build_dir="build/cython",
+        compiler_directives={"language_level": "3", "cdivision": True, "embedsignature": True},
+    ),
+)
