@@ -2,6 +2,7 @@
 
 import os
 import sys
+import sysconfig
 
 import numpy
 from Cython.Build import cythonize
@@ -19,6 +20,10 @@ else:
         "-fno-math-errno",  # or no loop with a square root is vectorised
         "-fno-trapping-math",  # or no loop with a select is vectorised
     ]
+    if sysconfig.get_platform().endswith("x86_64"):
+        # The rules once more for 256-bit registers, chosen at import: twice as fast on CPUs whose divider is as
+        # wide, measured on Zen 4. No -mfma: the bits must not change.
+        MODULES.append("_rules_avx2")
 # Flags put after ours win: the tests build at -O0 and for the native CPU and compare bits.
 FLAGS += os.environ.get("OPTCORE_EXTRA_CFLAGS", "").split()
 
@@ -30,7 +35,7 @@ setup(
                 [f"src/optcore/{module}.pyx"],
                 include_dirs=[numpy.get_include()],
                 define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_22_API_VERSION")],
-                extra_compile_args=FLAGS,
+                extra_compile_args=FLAGS + ["-mavx2"] * (module == "_rules_avx2"),
             )
             for module in MODULES
         ],

@@ -1,0 +1,754 @@
+"""The optimizers, in order of increasing complexity: one class per rule.
+
+What all of them take is explained in :class:`optcore.optimizer.Optimizer`; the rules themselves can be read in
+:mod:`optcore.reference`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, ClassVar, Unpack
+
+from optcore.optimizer import (
+    DOMAINS,
+    Arrays,
+    Optimizer,
+    Options,
+    Parameters,
+    Value,
+    check_choice,
+    check_flag,
+    check_number,
+)
+
+__all__ = [
+    "SGD",
+    "AMSGrad",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "GradientScaled",
+    "Momentum",
+    "Nesterov",
+    "RMSprop",
+    "Rprop",
+    "Velocity",
+]
+
+
+def inside(eps_form: Any) -> float:
+    """What the scalars of a rule make of the switch."""
+    return float(check_choice("eps_form", eps_form, ("outside", "inside")) == "inside")
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, with torch's switches for momentum.
+
+    ``p = p - lr * g``
+
+    Parameters
+    ----------
+    params, grads, **options :
+        See :class:`optcore.optimizer.Optimizer`.
+    lr : float or function of t
+        Learning rate.
+    momentum, dampening, nesterov :
+        Where momentum is not 0, this is :class:`Momentum`, or :class:`Nesterov`.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> p = np.array([1.0, 2.0])
+    >>> opt = oc.SGD(p, lr=0.5)
+    >>> opt.step(np.array([1.0, -1.0]))
+    >>> p
+    array([0.5, 2.5])
+
+    References
+    ----------
+    Robbins & Monro, A stochastic approximation method, 1951.
+    """
+
+    name = "sgd"
+
+    def __init__(
+        self,
+        params: Parameters,
+        grads: Arrays | None = None,
+        *,
+        lr: Value,
+        momentum: Value = 0.0,
+        dampening: Value = 0.0,
+        nesterov: bool = False,
+        **options: Unpack[Options],
+    ):
+        if check_flag("nesterov", nesterov) and not callable(momentum) and not momentum:
+            raise ValueError("nesterov=True needs momentum > 0")
+        if not callable(momentum) and check_number("momentum", momentum, DOMAINS["momentum"]) == 0.0:
+            super().__init__(params, grads, "sgd", {"lr": lr}, options)
+        else:
+            self._init_momentum(params, grads, lr, momentum, dampening, "heavy_ball", nesterov, options)
+
+    def _init_momentum(
+        self,
+        params: Parameters,
+        grads: Arrays | None,
+        lr: Value,
+        momentum: Value,
+        dampening: Value,
+        velocity: str,
+        nesterov: bool,
+        options: Options,
+    ) -> None:
+        check_choice("velocity", velocity, ("heavy_ball", "ema"))
+        super().__init__(
+            params,
+            grads,
+            "nesterov" if nesterov else "momentum",
+            {"lr": lr, "momentum": momentum, "dampening": dampening},
+            options,
+            switches={"velocity": velocity, "nesterov": bool(nesterov)},
+            codes={"ema": float(velocity == "ema")},
+        )
+
+
+class GradientScaled(Optimizer):
+    """Gradient descent whose learning rate is scaled by the gradient's own magnitude.
+
+    ``p = p - lr * scale * abs(g) * g``
+
+    Far from a minimum the step is longer than gradient descent's, near it shorter.
+
+    Parameters
+    ----------
+    params, grads, **options :
+        See :class:`optcore.optimizer.Optimizer`.
+    lr : float or function of t
+        Learning rate.
+    scale : float or function of t
+        Multiplies the learning rate.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> p = np.array([1.0, 1.0])
+    >>> oc.GradientScaled(p, lr=0.1).step(np.array([1.0, -2.0]))
+    >>> p
+    array([0.9, 1.4])
+    """
+
+    name = "gradient_scaled"
+
+    def __init__(
+        self,
+        params: Parameters,
+        grads: Arrays | None = None,
+        *,
+        lr: Value,
+        scale: Value = 1.0,
+        **options: Unpack[Options],
+    ):
+        super().__init__(params, grads, "gradient_scaled", {"lr": lr, "scale": scale}, options)
+
+
+class Momentum(SGD):
+    """Gradient descent with a heavy ball, the learning rate outside the buffer.
+
+    ``b = keep * b + take * g``, ``p = p - lr * b``
+
+    Parameters
+    ----------
+    params, grads, **options :
+        See :class:`optcore.optimizer.Optimizer`.
+    lr : float or function of t
+        Learning rate.
+    momentum : float or function of t
+        mu, what is kept of the buffer.
+    dampening : float or function of t
+        The buffer takes ``1 - dampening`` of the gradient.
+    velocity : {"heavy_ball", "ema"}
+        heavy_ball: the buffer starts as the first gradient, and then ``keep, take = mu, 1 - dampening`` (torch).
+        ema: a moving average from zero, ``keep, take = mu, 1 - mu``.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> p = np.array([1.0])
+    >>> opt = oc.Momentum(p, lr=0.5, momentum=0.5)
+    >>> opt.step(np.array([1.0])); opt.step(np.array([1.0]))
+    >>> p
+    array([-0.25])
+
+    References
+    ----------
+    Polyak, Some methods of speeding up the convergence of iteration methods, 1964, equation 9.
+    """
+
+    name = "momentum"
+    forms = ({}, {"dampening": 0.5}, {"velocity": "ema"})
+    nesterov = False
+
+    def __init__(
+        self,
+        params: Parameters,
+        grads: Arrays | None = None,
+        *,
+        lr: Value,
+        momentum: Value = 0.9,
+        dampening: Value = 0.0,
+        velocity: str = "heavy_ball",
+        **options: Unpack[Options],
+    ):
+        self._init_momentum(params, grads, lr, momentum, dampening, velocity, self.nesterov, options)
+
+
+class Velocity(Optimizer):
+    """Momentum with the learning rate inside the velocity, as in Keras and scikit-learn.
+
+    ``v = mu * v - lr * g``, ``p = p + v``
+
+    With :meth:`lookahead` this is Nesterov's method with the gradient at the interim point.
+
+    Parameters
+    ----------
+    params, grads, **options :
+        See :class:`optcore.optimizer.Optimizer`.
+    lr : float or function of t
+        Learning rate.
+    momentum : float or function of t
+        mu, what is kept of the velocity.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> p = np.array([1.0])
+    >>> opt = oc.Velocity(p, lr=0.25, momentum=0.5)
+    >>> for _ in range(3):
+    ...     with opt.lookahead():
+    ...         g = 2 * p
+    ...     opt.step(g)
+    >>> p
+    array([-0.015625])
+
+    References
+    ----------
+    Polyak 1964; Sutskever, Martens, Dahl & Hinton, On the importance of initialization and momentum in deep
+    learning, 2013, equations 1 to 4.
+    """
+
+    name = "velocity"
+
+    def __init__(
+        self,
+        params: Parameters,
+        grads: Arrays | None = None,
+        *,
+        lr: Value,
+        momentum: Value = 0.9,
+        **options: Unpack[Options],
+    ):
+        super().__init__(params, grads, "velocity", {"lr": lr, "momentum": momentum}, options)
+
+    @contextlib.contextmanager
+    def lookahead(self) -> Iterator[None]:
+        """A ``with`` block in which the parameters are ``p + mu * v``; behind it they are the old ones, bit for bit.
+
+        Raises
+        ------
+        RuntimeError
+            ``step()`` or ``lookahead()`` is called inside the block.
+        """
+        self._enter_interim("v", "momentum")
+        try:
+            yield
+        finally:
+            self._leave_interim()
+
+
+class Nesterov(Momentum):
+    """Nesterov's accelerated gradient in the one-gradient form of torch and optax.
+
+    ``b = keep * b + take * g``, ``p = p - lr * (g + mu * b)``
+
+    Parameters
+    ----------
+    params, grads, **options :
+        See :class:`optcore.optimizer.Optimizer`.
+    lr, momentum, dampening, velocity :
+        As for :class:`Momentum`.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> p = np.array([1.0])
+    >>> oc.Nesterov(p, lr=0.5, momentum=0.5).step(np.array([1.0]))
+    >>> p
+    array([0.25])
+
+    References
+    ----------
+    Nesterov, A method of solving a convex programming problem with convergence rate O(1/k^2), 1983; Sutskever et
+    al. 2013, equations 3 and 4, rewritten for the interim point.
+    """
+
+    name = "nesterov"
+    nesterov = True
+
+
+class Adagrad(Optimizer):
+    """A learning rate for each element, which falls with the sum of its squared gradients.
+
+    ``s = s + g * g``, ``p = p - clr * g / (sqrt(s) + eps)`` with ``clr = lr / (1 + (t - 1) * lr_decay)``
+
+    Parameters
+    ----------
+    params, grads, **options :
+        See :class:`optcore.optimizer.Optimizer`.
+    lr : float or function of t
+        Learning rate.
+    lr_decay : float or function of t
+        How fast the learning rate falls besides.
+    eps : float or function of t
+        Keeps the quotient finite.
+    eps_form : {"outside", "inside"}
+        inside: ``sqrt(s + eps)``, as in much teaching.
+    initial_accumulator : float
+        s at first.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> p = np.array([1.0, 1.0])
+    >>> oc.Adagrad(p, lr=0.5).step(np.array([4.0, -0.25]))
+    >>> np.round(p, 6)
+    array([0.5, 1.5])
+
+    References
+    ----------
+    Duchi, Hazan & Singer, Adaptive subgradient methods for online learning and stochastic optimization, 2011,
+    Figure 1 with a diagonal matrix.
+    """
+
+    name = "adagrad"
+    forms = ({}, {"lr_decay": 0.1, "initial_accumulator": 0.25}, {"eps_form": "inside"})
+
+    def __init__(
+        self,
+        params: Parameters,
+        grads: Arrays | None = None,
+        *,
+        lr: Value = 1e-2,
+        lr_decay: Value = 0.0,
+        eps: Value = 1e-10,
+        eps_form: str = "outside",
+        initial_accumulator: float = 0.0,
+        **options: Unpack[Options],
+    ):
+        start = check_number("initial_accumulator", initial_accumulator, DOMAINS["lr"])
+        super().__init__(
+            params,
+            grads,
+            "adagrad",
+            {"lr": lr, "lr_decay": lr_decay, "eps": eps},
+            options,
+            switches={"eps_form": eps_form, "initial_accumulator": start},
+            codes={"inside": inside(eps_form)},
+            initial={"s": start},
+        )
+
+
+class RMSprop(Optimizer):
+    """A learning rate for each element, divided by a moving root mean square of its gradients.
+
+    ``s = alpha * s + (1 - alpha) * g * g``, ``p = p - lr * g / (sqrt(s) + eps)``
+
+    Parameters
+    ----------
+    params, grads, **options :
+        See :class:`optcore.optimizer.Optimizer`.
+    lr : float or function of t
+        Learning rate.
+    alpha : float or function of t
+        What is kept of the mean square. Hinton's lecture has 0.9.
+    eps : float or function of t
+        Keeps the quotient finite.
+    eps_form : {"outside", "inside"}
+        inside: ``sqrt(s + eps)``.
+    momentum : float or function of t
+        Where it is not 0: ``b = momentum * b + g / (sqrt(s) + eps)``, ``p = p - lr * b``.
+    centered : bool
+        The root of the variance ``max(s - m * m, 0)`` with ``m = m + (1 - alpha) * (g - m)``.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> p = np.array([1.0, 1.0])
+    >>> oc.RMSprop(p, lr=0.1, alpha=0.75).step(np.array([4.0, -0.25]))
+    >>> np.round(p, 6)
+    array([0.8, 1.2])
+
+    References
+    ----------
+    Tieleman & Hinton, Neural networks for machine learning, lecture 6.5, 2012; Graves, Generating sequences with
+    recurrent neural networks, 2013, equations 38 to 42.
+    """
+
+    name = "rmsprop"
+    forms = (
+        {},
+        {"eps_form": "inside"},
+        {"momentum": 0.9},
+        {"centered": True},
+        {"centered": True, "momentum": 0.9, "eps_form": "inside"},
+    )
+
+    def __init__(
+        self,
+        params: Parameters,
+        grads: Arrays | None = None,
+        *,
+        lr: Value = 1e-2,
+        alpha: Value = 0.99,
+        eps: Value = 1e-8,
+        eps_form: str = "outside",
+        momentum: Value = 0.0,
+        centered: bool = False,
+        **options: Unpack[Options],
+    ):
+        hyper = {"lr": lr, "alpha": alpha, "eps": eps}
+        rule = "rmsprop"
+        if check_flag("centered", centered):
+            rule += "_centered"
+        if callable(momentum) or check_number("momentum", momentum, DOMAINS["momentum"]) != 0.0:
+            rule += "_momentum"
+            hyper["momentum"] = momentum
+        super().__init__(
+            params,
+            grads,
+            rule,
+            hyper,
+            options,
+            switches={"eps_form": eps_form, "centered": bool(centered)},
+            codes={"inside": inside(eps_form)},
+        )
+
+
+class Adadelta(Optimizer):
+    """Steps in the units of the parameters: the ratio of two moving root mean squares times the gradient.
+
+    ``s = rho * s + (1 - rho) * g * g``, ``d = sqrt(a + eps) / sqrt(s + eps) * g``,
+    ``a = rho * a + (1 - rho) * d * d``, ``p = p - lr * d``
+
+    Parameters
+    ----------
+    params, grads, **options :
+        See :class:`optcore.optimizer.Optimizer`.
+    lr : float or function of t
+        Learning rate; the paper has none, which is 1.
+    rho : float or function of t
+        What is kept of both means. The paper has 0.95.
+    eps : float or function of t
+        Keeps the quotient finite and starts the first step.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> p = np.array([1.0])
+    >>> oc.Adadelta(p, eps=0.25, rho=0.75).step(np.array([np.sqrt(3.0)]))
+    >>> np.round(p, 6)
+    array([0.133975])
+
+    References
+    ----------
+    Zeiler, ADADELTA: an adaptive learning rate method, 2012, Algorithm 1.
+    """
+
+    name = "adadelta"
+
+    def __init__(
+        self,
+        params: Parameters,
+        grads: Arrays | None = None,
+        *,
+        lr: Value = 1.0,
+        rho: Value = 0.9,
+        eps: Value = 1e-6,
+        **options: Unpack[Options],
+    ):
+        super().__init__(params, grads, "adadelta", {"lr": lr, "rho": rho, "eps": eps}, options)
+
+
+class Rprop(Optimizer):
+    """A step length for each element, which grows while the gradient keeps its sign. For full batches.
+
+    ``step`` is multiplied by ``etas[1]`` where the sign stays, by ``etas[0]`` where it changes, and kept within
+    ``step_sizes``; ``p = p - sign(g) * step``
+
+    Parameters
+    ----------
+    params, grads, **options :
+        See :class:`optcore.optimizer.Optimizer`.
+    lr : float
+        The first step length.
+    etas : pair of float or function of t
+        Shrinking and growing factor.
+    step_sizes : pair of float or function of t
+        The shortest and the longest step.
+    variant : {"irprop-", "rprop-"}
+        irprop-: where the sign changed the gradient counts as zero, once. rprop-: it does not.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> p = np.array([1.0, 1.0])
+    >>> opt = oc.Rprop(p, lr=0.5)
+    >>> opt.step(np.array([9.0, -1.0])); opt.step(np.array([9.0, 1.0]))
+    >>> p
+    array([-0.1,  1.5])
+
+    References
+    ----------
+    Riedmiller & Braun, A direct adaptive method for faster backpropagation learning, 1993; Igel & Huesken,
+    Improving the Rprop learning algorithm, 2000, the algorithm iRprop-.
+    """
+
+    name = "rprop"
+    forms = ({}, {"variant": "rprop-"})
+
+    def __init__(
+        self,
+        params: Parameters,
+        grads: Arrays | None = None,
+        *,
+        lr: float = 1e-2,
+        etas: tuple[Value, Value] = (0.5, 1.2),
+        step_sizes: tuple[Value, Value] = (1e-6, 50.0),
+        variant: str = "irprop-",
+        **options: Unpack[Options],
+    ):
+        forget = check_choice("variant", variant, ("irprop-", "rprop-")) == "irprop-"
+        lr = check_number("lr", lr, DOMAINS["step_sizes[0]"])
+        super().__init__(
+            params,
+            grads,
+            "rprop",
+            {"etas": etas, "step_sizes": step_sizes},
+            options,
+            switches={"lr": lr, "variant": variant},
+            codes={"forget": float(forget)},
+            initial={"step": lr},
+        )
+
+
+class Adam(Optimizer):
+    """Adaptive moments: a moving average of the gradient over the root of one of its squares, both corrected.
+
+    ``m = beta1 * m + (1 - beta1) * g``, ``v = beta2 * v + (1 - beta2) * g * g``,
+    ``p = p - lr * (m / (1 - beta1**t)) / (sqrt(v / (1 - beta2**t)) + eps)``
+
+    Parameters
+    ----------
+    params, grads, **options :
+        See :class:`optcore.optimizer.Optimizer`.
+    lr : float or function of t
+        Learning rate, about the length of a step.
+    betas : pair of float or function of t
+        What is kept of the two moments.
+    eps : float or function of t
+        Keeps the quotient finite.
+    eps_form : {"outside", "inside", "hat"}
+        outside: as above, Algorithm 1. inside: under the corrected root, ``sqrt(v / (1 - beta2**t) + eps)``. hat:
+        the paper's remark in section 2, ``lr * sqrt(1 - beta2**t) / (1 - beta1**t) * m / (sqrt(v) + eps)``.
+    amsgrad : bool
+        Be :class:`AMSGrad`.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> W, b = np.ones((2, 3)), np.zeros(3)
+    >>> opt = oc.Adam({"W": W, "b": b}, lr=0.1)
+    >>> opt.step({"W": np.full((2, 3), 4.0), "b": np.array([-1.0, 0.0, 1.0])})
+    >>> np.round(W[0], 6), np.round(b, 6)
+    (array([0.9, 0.9, 0.9]), array([ 0.1,  0. , -0.1]))
+    >>> opt
+    Adam(lr=0.1, betas=(0.9, 0.999), eps=1e-08, eps_form='outside', amsgrad=False, t=1)
+      W: float64 (2, 3)
+      b: float64 (3,)
+
+    References
+    ----------
+    Kingma & Ba, Adam: a method for stochastic optimization, 2015, Algorithm 1.
+    """
+
+    name = "adam"
+    forms = ({}, {"eps_form": "inside"}, {"eps_form": "hat"})
+
+    def __init__(
+        self,
+        params: Parameters,
+        grads: Arrays | None = None,
+        *,
+        lr: Value = 1e-3,
+        betas: tuple[Value, Value] = (0.9, 0.999),
+        eps: Value = 1e-8,
+        eps_form: str = "outside",
+        amsgrad: bool = False,
+        **options: Unpack[Options],
+    ):
+        forms = ("outside", "inside", "hat")
+        super().__init__(
+            params,
+            grads,
+            "amsgrad" if check_flag("amsgrad", amsgrad) else "adam",
+            {"lr": lr, "betas": betas, "eps": eps},
+            options,
+            switches={"eps_form": eps_form, "amsgrad": bool(amsgrad)},
+            codes={"form": float(forms.index(check_choice("eps_form", eps_form, forms)))},
+        )
+
+
+class AMSGrad(Adam):
+    """Adam with the largest second moment so far under the root, so that no step length grows again.
+
+    As :class:`Adam`, with ``vmax = max(vmax, v)`` in place of v
+
+    Parameters
+    ----------
+    params, grads, **options :
+        See :class:`optcore.optimizer.Optimizer`.
+    lr, betas, eps, eps_form :
+        As for :class:`Adam`.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> p = np.array([1.0])
+    >>> oc.AMSGrad(p, lr=0.1).step(np.array([2.0]))
+    >>> np.round(p, 6)
+    array([0.9])
+
+    References
+    ----------
+    Reddi, Kale & Kumar, On the convergence of Adam and beyond, 2018, Algorithm 2; with Adam's corrections of the
+    bias, and the largest of the uncorrected v, as torch has it.
+    """
+
+    name = "amsgrad"
+
+    def __init__(
+        self,
+        params: Parameters,
+        grads: Arrays | None = None,
+        *,
+        lr: Value = 1e-3,
+        betas: tuple[Value, Value] = (0.9, 0.999),
+        eps: Value = 1e-8,
+        eps_form: str = "outside",
+        **options: Unpack[Options],
+    ):
+        super().__init__(params, grads, lr=lr, betas=betas, eps=eps, eps_form=eps_form, amsgrad=True, **options)
+
+
+class AdamW(Adam):
+    """Adam with a weight decay that does not go through the moments.
+
+    ``p = p * (1 - lr * weight_decay)``, then as :class:`Adam`
+
+    Parameters
+    ----------
+    params, grads, **options :
+        See :class:`optcore.optimizer.Optimizer`.
+    lr, betas, eps, eps_form, amsgrad :
+        As for :class:`Adam`.
+    weight_decay : float or function of t
+        The share of the parameters that ``lr`` takes away in a step.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> p = np.array([1.0])
+    >>> oc.AdamW(p, lr=0.1, weight_decay=0.5).step(np.array([2.0]))
+    >>> np.round(p, 6)
+    array([0.85])
+
+    References
+    ----------
+    Loshchilov & Hutter, Decoupled weight decay regularization, 2019, Algorithm 2.
+    """
+
+    name = "adamw"
+    implied: ClassVar[dict[str, Any]] = {"decoupled_weight_decay": True}
+    forms = ({}, {"amsgrad": True})
+
+    def __init__(
+        self,
+        params: Parameters,
+        grads: Arrays | None = None,
+        *,
+        lr: Value = 1e-3,
+        betas: tuple[Value, Value] = (0.9, 0.999),
+        eps: Value = 1e-8,
+        eps_form: str = "outside",
+        amsgrad: bool = False,
+        weight_decay: Value = 1e-2,
+        **options: Unpack[Options],
+    ):
+        super().__init__(
+            params,
+            grads,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            eps_form=eps_form,
+            amsgrad=amsgrad,
+            weight_decay=weight_decay,
+            **options,
+        )
+
+
+class Adamax(Optimizer):
+    """Adam with a decaying maximum of the gradient's magnitude in place of the root mean square.
+
+    ``m = beta1 * m + (1 - beta1) * g``, ``u = max(beta2 * u, abs(g) + eps)``,
+    ``p = p - lr / (1 - beta1**t) * m / u``
+
+    Parameters
+    ----------
+    params, grads, **options :
+        See :class:`optcore.optimizer.Optimizer`.
+    lr : float or function of t
+        Learning rate, the longest step.
+    betas : pair of float or function of t
+        What is kept of the average and of the maximum.
+    eps : float or function of t
+        Keeps the quotient finite.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> p = np.array([1.0, 1.0])
+    >>> oc.Adamax(p, lr=0.1).step(np.array([2.0, -3.0]))
+    >>> np.round(p, 6)
+    array([0.9, 1.1])
+
+    References
+    ----------
+    Kingma & Ba 2015, Algorithm 2.
+    """
+
+    name = "adamax"
+
+    def __init__(
+        self,
+        params: Parameters,
+        grads: Arrays | None = None,
+        *,
+        lr: Value = 2e-3,
+        betas: tuple[Value, Value] = (0.9, 0.999),
+        eps: Value = 1e-8,
+        **options: Unpack[Options],
+    ):
+        super().__init__(params, grads, "adamax", {"lr": lr, "betas": betas, "eps": eps}, options)

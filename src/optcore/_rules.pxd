@@ -1,0 +1,33 @@
+"""The update rules as C functions, for the engine."""
+
+from libc.stdint cimport int64_t
+
+from optcore._scalars cimport Powers
+
+ctypedef fused real:
+    float
+    double
+
+cdef enum:
+    MAX_STATE = 4
+    MAX_HYPER = 8
+    MAX_SCALARS = 10
+
+ctypedef void (*Loop32)(Py_ssize_t n, float* p, const float* g, float** state, const float* h) noexcept nogil
+ctypedef void (*Loop64)(Py_ssize_t n, double* p, const double* g, double** state, const double* h) noexcept nogil
+# Fills h, the scalars of update t = 1, 2, ..., from c, the hyper-parameters in the order of `Rule.hyper`.
+ctypedef void (*Scalars)(int64_t t, const double* c, double* h, Powers* powers) noexcept nogil
+
+# Before the rule and after it: each changes its first buffer in place.
+cdef void negate(Py_ssize_t n, real* g) noexcept nogil
+cdef void scale(Py_ssize_t n, real* g, real factor) noexcept nogil
+cdef void clip(Py_ssize_t n, real* g, real limit) noexcept nogil
+cdef void decay(Py_ssize_t n, real* g, const real* p, real rate) noexcept nogil
+cdef void clamp(Py_ssize_t n, real* p, const real* lower, const real* upper) noexcept nogil
+cdef void ema(Py_ssize_t n, real* a, const real* p, real decay, real take) noexcept nogil
+cdef void polyak(Py_ssize_t n, real* a, const real* p, real k) noexcept nogil
+cdef void interim(Py_ssize_t n, real* p, const real* v, real mu) noexcept nogil
+
+# Reductions over one block.
+cdef double sum_of_squares(Py_ssize_t n, const real* g) noexcept nogil
+cdef Py_ssize_t count_nonfinite(Py_ssize_t n, const real* g) noexcept nogil

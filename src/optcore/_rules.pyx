@@ -1,0 +1,437 @@
+"""The update rules: one loop each, float32 and float64 from one text.
+
+A loop sees one contiguous run of n elements: parameters p, gradients g, the rule's own state, and h, the scalars
+of this step, already rounded to the dtype. It knows nothing of parameter lists, schedules, clipping or threads.
+Beside each loop stands the function that prepares h from the hyper-parameters c, in float64. The same names and
+lines in plain Python are in optcore/reference.py.
+
+Design
+------
+- Every operation is rounded once, in the order written. The build forbids contraction and reassociation (setup.py),
+  so the bits do not depend on the instruction set, and no loop needs a hand-written tail.
+- Selects are written without branches (`|` between comparisons), so that every loop vectorises; a test reads the
+  compiler's report.
+- Switches never reach a loop. They choose another loop (`centered`) or other scalars (`eps_in`, `eps_out`).
+- Momentum does not share a loop with plain RMSProp although momentum = 0 would do: it would carry a dead array.
+"""
+
+from typing import NamedTuple
+
+from libc.math cimport fabs, fabsf, sqrt as sqrt64, sqrtf as sqrt32
+
+from optcore._scalars cimport power
+
+
+cdef inline real sqrt(real x) noexcept nogil:
+    if real is float:
+        return sqrt32(x)
+    else:
+        return sqrt64(x)
+
+
+cdef inline real magnitude(real x) noexcept nogil:
+    if real is float:
+        return fabsf(x)
+    else:
+        return fabs(x)
+
+
+# NaN goes through whichever argument holds it.
+cdef inline real maximum(real a, real b) noexcept nogil:
+    return a if (a > b) | (a != a) else b
+
+
+cdef inline real minimum(real a, real b) noexcept nogil:
+    return a if (a < b) | (a != a) else b
+
+
+cdef inline real sign(real x) noexcept nogil:
+    cdef real one = 1
+    return one if x > 0 else (-one if x < 0 else x)
+
+
+# ---------------------------------------------------------------------- update rules
+
+
+cdef void sgd_scalars(int64_t t, const double* c, double* h, Powers* powers) noexcept nogil:
+    h[0] = c[0]
+
+
+cdef void sgd(Py_ssize_t n, real* p, const real* g, real** state, const real* h) noexcept nogil:
+    """Robbins & Monro 1951."""
+    cdef real lr = h[0]
+    cdef Py_ssize_t i
+    for i in range(n):
+        p[i] = p[i] - lr * g[i]
+
+
+cdef void gradient_scaled_scalars(int64_t t, const double* c, double* h, Powers* powers) noexcept nogil:
+    cdef double lr = c[0], scale = c[1]
+    h[0] = lr * scale
+
+
+cdef void gradient_scaled(Py_ssize_t n, real* p, const real* g, real** state, const real* h) noexcept nogil:
+    """The step grows with the gradient's magnitude."""
+    cdef real lr = h[0]
+    cdef Py_ssize_t i
+    for i in range(n):
+        p[i] = p[i] - lr * magnitude(g[i]) * g[i]
+
+
+cdef void momentum_scalars(int64_t t, const double* c, double* h, Powers* powers) noexcept nogil:
+    cdef double lr = c[0], mu = c[1], dampening = c[2]
+    cdef bint ema = c[3] != 0.0
+    # The heavy ball starts at the first gradient, the moving average at zero.
+    h[0] = 0.0 if t == 1 and not ema else mu
+    h[1] = 1.0 - mu if ema else (1.0 if t == 1 else 1.0 - dampening)
+    h[2] = lr
+    h[3] = mu
+
+
+cdef void momentum(Py_ssize_t n, real* p, const real* g, real** state, const real* h) noexcept nogil:
+    """Polyak 1964, the learning rate outside the buffer."""
+    cdef real* b = state[0]
+    cdef real keep = h[0], take = h[1], lr = h[2]
+    cdef Py_ssize_t i
+    for i in range(n):
+        b[i] = keep * b[i] + take * g[i]
+        p[i] = p[i] - lr * b[i]
+
+
+cdef void velocity_scalars(int64_t t, const double* c, double* h, Powers* powers) noexcept nogil:
+    cdef double lr = c[0], mu = c[1]
+    h[0] = mu
+    h[1] = lr
+
+
+cdef void velocity(Py_ssize_t n, real* p, const real* g, real** state, const real* h) noexcept nogil:
+    """Sutskever et al. 2013, equations 1 and 2: the learning rate inside the velocity."""
+    cdef real* v = state[0]
+    cdef real mu = h[0], lr = h[1]
+    cdef Py_ssize_t i
+    for i in range(n):
+        v[i] = mu * v[i] - lr * g[i]
+        p[i] = p[i] + v[i]
+
+
+cdef void nesterov(Py_ssize_t n, real* p, const real* g, real** state, const real* h) noexcept nogil:
+    """Nesterov 1983 in the one-gradient form of Sutskever et al. 2013."""
+    cdef real* b = state[0]
+    cdef real keep = h[0], take = h[1], lr = h[2], mu = h[3]
+    cdef Py_ssize_t i
+    for i in range(n):
+        b[i] = keep * b[i] + take * g[i]
+        p[i] = p[i] - lr * (g[i] + mu * b[i])
+
+
+cdef void adagrad_scalars(int64_t t, const double* c, double* h, Powers* powers) noexcept nogil:
+    cdef double lr = c[0], lr_decay = c[1], eps = c[2]
+    cdef bint inside = c[3] != 0.0
+    h[0] = lr / (1.0 + <double> (t - 1) * lr_decay)
+    h[1] = eps if inside else 0.0
+    h[2] = 0.0 if inside else eps
+
+
+cdef void adagrad(Py_ssize_t n, real* p, const real* g, real** state, const real* h) noexcept nogil:
+    """Duchi, Hazan & Singer 2011, the diagonal form of Figure 1."""
+    cdef real* s = state[0]
+    cdef real clr = h[0], eps_in = h[1], eps_out = h[2]
+    cdef Py_ssize_t i
+    for i in range(n):
+        s[i] = s[i] + g[i] * g[i]
+        p[i] = p[i] - clr * g[i] / (sqrt(s[i] + eps_in) + eps_out)
+
+
+cdef void rmsprop_scalars(int64_t t, const double* c, double* h, Powers* powers) noexcept nogil:
+    cdef double lr = c[0], alpha = c[1], eps = c[2], mu = c[4]
+    cdef bint inside = c[3] != 0.0
+    h[0] = lr
+    h[1] = alpha
+    h[2] = 1.0 - alpha
+    h[3] = eps if inside else 0.0
+    h[4] = 0.0 if inside else eps
+    h[5] = mu
+
+
+cdef void rmsprop(Py_ssize_t n, real* p, const real* g, real** state, const real* h) noexcept nogil:
+    """Tieleman & Hinton 2012, lecture 6.5."""
+    cdef real* s = state[0]
+    cdef real lr = h[0], alpha = h[1], take = h[2], eps_in = h[3], eps_out = h[4]
+    cdef Py_ssize_t i
+    for i in range(n):
+        s[i] = alpha * s[i] + take * g[i] * g[i]
+        p[i] = p[i] - lr * g[i] / (sqrt(s[i] + eps_in) + eps_out)
+
+
+cdef void rmsprop_momentum(Py_ssize_t n, real* p, const real* g, real** state, const real* h) noexcept nogil:
+    """RMSProp with a heavy ball over the scaled gradient."""
+    cdef real* s = state[0]
+    cdef real* b = state[1]
+    cdef real lr = h[0], alpha = h[1], take = h[2], eps_in = h[3], eps_out = h[4], mu = h[5]
+    cdef Py_ssize_t i
+    for i in range(n):
+        s[i] = alpha * s[i] + take * g[i] * g[i]
+        b[i] = mu * b[i] + g[i] / (sqrt(s[i] + eps_in) + eps_out)
+        p[i] = p[i] - lr * b[i]
+
+
+cdef void rmsprop_centered(Py_ssize_t n, real* p, const real* g, real** state, const real* h) noexcept nogil:
+    """Graves 2013, equations 38 to 40: the variance in place of the second moment."""
+    cdef real* s = state[0]
+    cdef real* m = state[1]
+    cdef real lr = h[0], alpha = h[1], take = h[2], eps_in = h[3], eps_out = h[4], zero = 0
+    cdef Py_ssize_t i
+    for i in range(n):
+        s[i] = alpha * s[i] + take * g[i] * g[i]
+        m[i] = m[i] + take * (g[i] - m[i])
+        p[i] = p[i] - lr * g[i] / (sqrt(maximum(s[i] - m[i] * m[i], zero) + eps_in) + eps_out)
+
+
+cdef void rmsprop_centered_momentum(
+    Py_ssize_t n, real* p, const real* g, real** state, const real* h
+) noexcept nogil:
+    """Graves 2013, equations 38 to 42."""
+    cdef real* s = state[0]
+    cdef real* m = state[1]
+    cdef real* b = state[2]
+    cdef real lr = h[0], alpha = h[1], take = h[2], eps_in = h[3], eps_out = h[4], mu = h[5], zero = 0
+    cdef Py_ssize_t i
+    for i in range(n):
+        s[i] = alpha * s[i] + take * g[i] * g[i]
+        m[i] = m[i] + take * (g[i] - m[i])
+        b[i] = mu * b[i] + g[i] / (sqrt(maximum(s[i] - m[i] * m[i], zero) + eps_in) + eps_out)
+        p[i] = p[i] - lr * b[i]
+
+
+cdef void adadelta_scalars(int64_t t, const double* c, double* h, Powers* powers) noexcept nogil:
+    cdef double lr = c[0], rho = c[1], eps = c[2]
+    h[0] = lr
+    h[1] = rho
+    h[2] = 1.0 - rho
+    h[3] = eps
+
+
+cdef void adadelta(Py_ssize_t n, real* p, const real* g, real** state, const real* h) noexcept nogil:
+    """Zeiler 2012, Algorithm 1."""
+    cdef real* s = state[0]
+    cdef real* a = state[1]
+    cdef real lr = h[0], rho = h[1], take = h[2], eps = h[3], d
+    cdef Py_ssize_t i
+    for i in range(n):
+        s[i] = rho * s[i] + take * g[i] * g[i]
+        d = sqrt(a[i] + eps) / sqrt(s[i] + eps) * g[i]
+        a[i] = rho * a[i] + take * d * d
+        p[i] = p[i] - lr * d
+
+
+cdef void rprop_scalars(int64_t t, const double* c, double* h, Powers* powers) noexcept nogil:
+    cdef double shrink = c[0], grow = c[1], smallest = c[2], largest = c[3], forget = c[4]
+    h[0] = shrink
+    h[1] = grow
+    h[2] = smallest
+    h[3] = largest
+    h[4] = forget
+
+
+cdef void rprop(Py_ssize_t n, real* p, const real* g, real** state, const real* h) noexcept nogil:
+    """Igel & Huesken 2000: iRprop-, and with forget = 0 the Rprop- of Riedmiller & Braun 1993."""
+    cdef real* prev = state[0]
+    cdef real* step = state[1]
+    cdef real shrink = h[0], grow = h[1], smallest = h[2], largest = h[3], forget = h[4], one = 1, zero = 0
+    cdef real s, factor, kept
+    cdef Py_ssize_t i
+    for i in range(n):
+        s = sign(g[i] * prev[i])
+        factor = grow if s > 0 else (shrink if s < 0 else one)
+        step[i] = minimum(maximum(step[i] * factor, smallest), largest)
+        kept = zero if s * forget < 0 else g[i]
+        p[i] = p[i] - sign(kept) * step[i]
+        prev[i] = kept
+
+
+cdef void adam_scalars(int64_t t, const double* c, double* h, Powers* powers) noexcept nogil:
+    cdef double lr = c[0], beta1 = c[1], beta2 = c[2], eps = c[3]
+    cdef int form = <int> c[4]  # eps outside the root, inside, or "hat"
+    cdef double bias1 = 1.0 - power(beta1, t, &powers[0])
+    cdef double bias2 = 1.0 - power(beta2, t, &powers[1])
+    h[0] = beta1
+    h[1] = 1.0 - beta1
+    h[2] = beta2
+    h[3] = 1.0 - beta2
+    h[4] = lr * sqrt(bias2) / bias1 if form == 2 else lr / bias1
+    h[5] = 1.0 if form == 2 else 1.0 / sqrt(bias2)
+    h[6] = eps * bias2 if form == 1 else 0.0
+    h[7] = 0.0 if form == 1 else eps
+
+
+cdef void adam(Py_ssize_t n, real* p, const real* g, real** state, const real* h) noexcept nogil:
+    """Kingma & Ba 2015, Algorithm 1."""
+    cdef real* m = state[0]
+    cdef real* v = state[1]
+    cdef real beta1 = h[0], take1 = h[1], beta2 = h[2], take2 = h[3]
+    cdef real step = h[4], root = h[5], eps_in = h[6], eps_out = h[7]
+    cdef Py_ssize_t i
+    for i in range(n):
+        m[i] = beta1 * m[i] + take1 * g[i]
+        v[i] = beta2 * v[i] + take2 * g[i] * g[i]
+        p[i] = p[i] - step * m[i] / (sqrt(v[i] + eps_in) * root + eps_out)
+
+
+cdef void amsgrad(Py_ssize_t n, real* p, const real* g, real** state, const real* h) noexcept nogil:
+    """Reddi, Kale & Kumar 2018, Algorithm 2, with Adam's bias corrections."""
+    cdef real* m = state[0]
+    cdef real* v = state[1]
+    cdef real* vmax = state[2]
+    cdef real beta1 = h[0], take1 = h[1], beta2 = h[2], take2 = h[3]
+    cdef real step = h[4], root = h[5], eps_in = h[6], eps_out = h[7]
+    cdef Py_ssize_t i
+    for i in range(n):
+        m[i] = beta1 * m[i] + take1 * g[i]
+        v[i] = beta2 * v[i] + take2 * g[i] * g[i]
+        vmax[i] = maximum(vmax[i], v[i])
+        p[i] = p[i] - step * m[i] / (sqrt(vmax[i] + eps_in) * root + eps_out)
+
+
+cdef void adamax_scalars(int64_t t, const double* c, double* h, Powers* powers) noexcept nogil:
+    cdef double lr = c[0], beta1 = c[1], beta2 = c[2], eps = c[3]
+    h[0] = beta1
+    h[1] = 1.0 - beta1
+    h[2] = beta2
+    h[3] = eps
+    h[4] = lr / (1.0 - power(beta1, t, powers))
+
+
+cdef void adamax(Py_ssize_t n, real* p, const real* g, real** state, const real* h) noexcept nogil:
+    """Kingma & Ba 2015, Algorithm 2."""
+    cdef real* m = state[0]
+    cdef real* u = state[1]
+    cdef real beta1 = h[0], take1 = h[1], beta2 = h[2], eps = h[3], step = h[4]
+    cdef Py_ssize_t i
+    for i in range(n):
+        m[i] = beta1 * m[i] + take1 * g[i]
+        u[i] = maximum(beta2 * u[i], magnitude(g[i]) + eps)
+        p[i] = p[i] - step * m[i] / u[i]
+
+
+# ---------------------------------------------------------------------- before the rule and after it
+
+
+cdef void negate(Py_ssize_t n, real* g) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        g[i] = -g[i]
+
+
+cdef void scale(Py_ssize_t n, real* g, real factor) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        g[i] = g[i] * factor
+
+
+cdef void clip(Py_ssize_t n, real* g, real limit) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        g[i] = minimum(maximum(g[i], -limit), limit)
+
+
+cdef void decay(Py_ssize_t n, real* g, const real* p, real rate) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        g[i] = g[i] + rate * p[i]
+
+
+cdef void clamp(Py_ssize_t n, real* p, const real* lower, const real* upper) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        p[i] = minimum(maximum(p[i], lower[i]), upper[i])
+
+
+cdef void ema(Py_ssize_t n, real* a, const real* p, real decay, real take) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        a[i] = decay * a[i] + take * p[i]
+
+
+cdef void polyak(Py_ssize_t n, real* a, const real* p, real k) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        a[i] = a[i] + (p[i] - a[i]) / k
+
+
+cdef void interim(Py_ssize_t n, real* p, const real* v, real mu) noexcept nogil:
+    """Where Nesterov 1983 takes the gradient."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        p[i] = p[i] + mu * v[i]
+
+
+cdef double sum_of_squares(Py_ssize_t n, const real* g) noexcept nogil:
+    """Eight lanes, so that the sum has one shape on every machine and still vectorises."""
+    cdef double[8] lanes
+    cdef double x
+    cdef Py_ssize_t i, j, whole = n - n % 8
+    for j in range(8):
+        lanes[j] = 0.0
+    for i in range(0, whole, 8):
+        for j in range(8):
+            x = g[i + j]
+            lanes[j] = lanes[j] + x * x
+    for j in range(n - whole):
+        x = g[whole + j]
+        lanes[j] = lanes[j] + x * x
+    return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]))
+
+
+cdef Py_ssize_t count_nonfinite(Py_ssize_t n, const real* g) noexcept nogil:
+    cdef Py_ssize_t i, count = 0
+    for i in range(n):
+        count += g[i] - g[i] != 0
+    return count
+
+
+# ---------------------------------------------------------------------- the catalogue of loops
+
+
+class Rule(NamedTuple):
+    """The names of a rule's state arrays, of its hyper-parameters in the order of c, and where its functions are."""
+
+    name: str
+    state: tuple
+    hyper: tuple
+    scalars: int
+    loop32: int
+    loop64: int
+
+
+RULES = {}
+
+
+cdef void add(str name, tuple state, tuple hyper, Scalars scalars, Loop32 loop32, Loop64 loop64):
+    RULES[name] = Rule(name, state, hyper, <size_t> scalars, <size_t> loop32, <size_t> loop64)
+
+
+MOMENTUM = ("lr", "momentum", "dampening", "ema")
+RMSPROP = ("lr", "alpha", "eps", "inside", "momentum")
+ADAM = ("lr", "betas[0]", "betas[1]", "eps", "form")
+
+add("sgd", (), ("lr",), sgd_scalars, sgd[float], sgd[double])
+add("gradient_scaled", (), ("lr", "scale"), gradient_scaled_scalars, gradient_scaled[float], gradient_scaled[double])
+add("momentum", ("b",), MOMENTUM, momentum_scalars, momentum[float], momentum[double])
+add("velocity", ("v",), ("lr", "momentum"), velocity_scalars, velocity[float], velocity[double])
+add("nesterov", ("b",), MOMENTUM, momentum_scalars, nesterov[float], nesterov[double])
+add("adagrad", ("s",), ("lr", "lr_decay", "eps", "inside"), adagrad_scalars, adagrad[float], adagrad[double])
+add("rmsprop", ("s",), RMSPROP, rmsprop_scalars, rmsprop[float], rmsprop[double])
+add("rmsprop_momentum", ("s", "b"), RMSPROP, rmsprop_scalars, rmsprop_momentum[float], rmsprop_momentum[double])
+add("rmsprop_centered", ("s", "m"), RMSPROP, rmsprop_scalars, rmsprop_centered[float], rmsprop_centered[double])
+add(
+    "rmsprop_centered_momentum", ("s", "m", "b"), RMSPROP,
+    rmsprop_scalars, rmsprop_centered_momentum[float], rmsprop_centered_momentum[double],
+)
+add("adadelta", ("s", "a"), ("lr", "rho", "eps"), adadelta_scalars, adadelta[float], adadelta[double])
+add(
+    "rprop", ("prev", "step"), ("etas[0]", "etas[1]", "step_sizes[0]", "step_sizes[1]", "forget"),
+    rprop_scalars, rprop[float], rprop[double],
+)
+add("adam", ("m", "v"), ADAM, adam_scalars, adam[float], adam[double])
+add("amsgrad", ("m", "v", "vmax"), ADAM, adam_scalars, amsgrad[float], amsgrad[double])
+add("adamax", ("m", "u"), ("lr", "betas[0]", "betas[1]", "eps"), adamax_scalars, adamax[float], adamax[double])
