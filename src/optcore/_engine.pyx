@@ -22,8 +22,8 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from optcore._rules cimport (
-    MAX_HYPER, MAX_SCALARS, MAX_STATE, Loop32, Loop64, Scalars, clamp, clip, count_nonfinite, decay, ema, interim, negate, polyak,
-    real, scale, sum_of_squares,
+    MAX_HYPER, MAX_SCALARS, MAX_STATE, Loop32, Loop64, Scalars, add_scaled, clamp, clip, count_nonfinite, ema,
+    negate, polyak, real, scale, sum_of_squares,
 )
 from optcore._scalars cimport Powers
 
@@ -500,9 +500,9 @@ cdef class Plan:
         for i in range(self.size):
             a = &self.arrays[i]
             if a.single:
-                interim(a.n, <float*> a.p, <const float*> a.state[state], <float> self.groups[a.group].c[slot])
+                add_scaled(a.n, <float*> a.p, <const float*> a.state[state], <float> self.groups[a.group].c[slot])
             else:
-                interim(a.n, <double*> a.p, <const double*> a.state[state], self.groups[a.group].c[slot])
+                add_scaled(a.n, <double*> a.p, <const double*> a.state[state], self.groups[a.group].c[slot])
 
     def _leave_interim(self):
         cdef Py_ssize_t i
@@ -596,7 +596,7 @@ cdef void update(Plan plan, const Array* a, real* p, Py_ssize_t begin, Py_ssize_
             if limit < INFINITY:
                 clip(n, scratch, <real> limit)
             if coupled:
-                decay(n, scratch, p + begin, <real> rate)
+                add_scaled(n, scratch, p + begin, <real> rate)
         if decoupled:
             scale(n, p + begin, <real> (1.0 - group.c[plan.lr_slot] * rate))
         if real is float:

@@ -22,11 +22,10 @@ ctypedef void (*Scalars)(int64_t t, const double* c, double* h, Powers* powers) 
 cdef void negate(Py_ssize_t n, real* g) noexcept nogil
 cdef void scale(Py_ssize_t n, real* g, real factor) noexcept nogil
 cdef void clip(Py_ssize_t n, real* g, real limit) noexcept nogil
-cdef void decay(Py_ssize_t n, real* g, const real* p, real rate) noexcept nogil
+cdef void add_scaled(Py_ssize_t n, real* x, const real* y, real factor) noexcept nogil
 cdef void clamp(Py_ssize_t n, real* p, const real* lower, const real* upper) noexcept nogil
 cdef void ema(Py_ssize_t n, real* a, const real* p, real decay, real take) noexcept nogil
 cdef void polyak(Py_ssize_t n, real* a, const real* p, real k) noexcept nogil
-cdef void interim(Py_ssize_t n, real* p, const real* v, real mu) noexcept nogil
 
 # Reductions over one block.
 cdef double sum_of_squares(Py_ssize_t n, const real* g) noexcept nogil

@@ -17,7 +17,7 @@ Design
 
 from typing import NamedTuple
 
-from libc.math cimport fabs, fabsf, sqrt as sqrt64, sqrtf as sqrt32
+from libc.math cimport copysign as copysign64, copysignf as copysign32, fabs, fabsf, sqrt as sqrt64, sqrtf as sqrt32
 
 from optcore._scalars cimport power
 
@@ -36,18 +36,23 @@ cdef inline real magnitude(real x) noexcept nogil:
         return fabs(x)
 
 
-# NaN goes through whichever argument holds it.
 cdef inline real maximum(real a, real b) noexcept nogil:
+    """NaN goes through whichever argument holds it."""
     return a if (a > b) | (a != a) else b
 
 
-cdef inline real minimum(real a, real b) noexcept nogil:
-    return a if (a < b) | (a != a) else b
+cdef inline real clamped(real x, real lower, real upper) noexcept nogil:
+    """min(max(x, lower), upper) for bounds that are numbers; NaN goes through."""
+    cdef real raised = lower if x < lower else x
+    return upper if raised > upper else raised
 
 
 cdef inline real sign(real x) noexcept nogil:
-    cdef real one = 1
-    return one if x > 0 else (-one if x < 0 else x)
+    """1, -1, or x itself where it is a zero or NaN."""
+    if real is float:
+        return copysign32(1, x) if fabsf(x) > 0 else x
+    else:
+        return copysign64(1, x) if fabs(x) > 0 else x
 
 
 # ---------------------------------------------------------------------- update rules
@@ -241,10 +246,11 @@ cdef void rprop(Py_ssize_t n, real* p, const real* g, real** state, const real* 
     cdef real s, factor, kept
     cdef Py_ssize_t i
     for i in range(n):
-        s = sign(g[i] * prev[i])
+        kept = g[i]
+        s = sign(kept * prev[i])
         factor = grow if s > 0 else (shrink if s < 0 else one)
-        step[i] = minimum(maximum(step[i] * factor, smallest), largest)
-        kept = zero if s * forget < 0 else g[i]
+        step[i] = clamped(step[i] * factor, smallest, largest)
+        kept = zero if s * forget < 0 else kept
         p[i] = p[i] - sign(kept) * step[i]
         prev[i] = kept
 
@@ -331,19 +337,20 @@ cdef void scale(Py_ssize_t n, real* g, real factor) noexcept nogil:
 cdef void clip(Py_ssize_t n, real* g, real limit) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
-        g[i] = minimum(maximum(g[i], -limit), limit)
+        g[i] = clamped(g[i], -limit, limit)
 
 
-cdef void decay(Py_ssize_t n, real* g, const real* p, real rate) noexcept nogil:
+cdef void add_scaled(Py_ssize_t n, real* x, const real* y, real factor) noexcept nogil:
+    """Weight decay of the gradient; the step to the point where Nesterov 1983 takes it."""
     cdef Py_ssize_t i
     for i in range(n):
-        g[i] = g[i] + rate * p[i]
+        x[i] = x[i] + factor * y[i]
 
 
 cdef void clamp(Py_ssize_t n, real* p, const real* lower, const real* upper) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
-        p[i] = minimum(maximum(p[i], lower[i]), upper[i])
+        p[i] = clamped(p[i], lower[i], upper[i])
 
 
 cdef void ema(Py_ssize_t n, real* a, const real* p, real decay, real take) noexcept nogil:
@@ -356,13 +363,6 @@ cdef void polyak(Py_ssize_t n, real* a, const real* p, real k) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
         a[i] = a[i] + (p[i] - a[i]) / k
-
-
-cdef void interim(Py_ssize_t n, real* p, const real* v, real mu) noexcept nogil:
-    """Where Nesterov 1983 takes the gradient."""
-    cdef Py_ssize_t i
-    for i in range(n):
-        p[i] = p[i] + mu * v[i]
 
 
 cdef double sum_of_squares(Py_ssize_t n, const real* g) noexcept nogil:
