@@ -30,8 +30,8 @@ SPELLINGS = [
 NOT_IN_TORCH = {"gradient_scaled", "velocity"}
 
 # Where a case is not bit-equal its largest difference is 7.2e-15, the same on every machine, because optcore's bits
-# and the file's are. The rest of 1e-13 is room for another form of the same formula, in either. There is no absolute
-# part: no stored number is what remains of a cancellation, and where it is 0 both sides are exactly that.
+# and the file's are. The rest of 1e-13 is room for another form of the same formula, in either. No absolute part is
+# needed: none of these numbers has lost more than a few bits to cancellation, and those that are 0 are so exactly.
 RTOL = 1e-13
 
 

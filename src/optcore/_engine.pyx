@@ -22,7 +22,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from optcore._rules cimport (
-    MAX_HYPER, MAX_SCALARS, MAX_STATE, Loop32, Loop64, Scalars, add_scaled, clamp, clip, count_nonfinite, ema,
+    MAX_HYPER, MAX_SCALARS, MAX_STATE, Loop32, Loop64, Scalars, add_scaled, clamp, clip, ema, has_nonfinite,
     negate, polyak, real, scale, sum_of_squares,
 )
 from optcore._scalars cimport Powers
@@ -420,7 +420,7 @@ cdef class Plan:
     cdef bint reduce(self) except -1:
         """What must be known of all gradients before anything is written; false where the step is to be skipped."""
         cdef double limit = self.groups[0].c[CLIP_NORM], norm
-        cdef Py_ssize_t bad
+        cdef bint bad
         self.factor = 1.0
         if self.nonfinite == ALLOW and limit == INFINITY:
             return True
@@ -431,22 +431,22 @@ cdef class Plan:
             self.skipped += 1
             return False
         if bad:
-            raise FloatingPointError(self.describe_nonfinite(bad))
+            raise FloatingPointError(self.describe_nonfinite())
         if norm > limit:
             self.factor = limit / norm
         return True
 
-    cdef str describe_nonfinite(self, Py_ssize_t count):
+    cdef str describe_nonfinite(self):
         cdef Py_ssize_t i, k
-        cdef double value = 0.0
+        cdef double value
         for i in range(self.size):
             for k in range(self.arrays[i].n):
                 value = (<float*> self.arrays[i].g)[k] if self.arrays[i].single else (<double*> self.arrays[i].g)[k]
                 if value - value != 0:
                     place = tuple(int(j) for j in numpy.unravel_index(k, self.shapes[i].shape))
                     return (
-                        f"{count} gradient values are not finite; the first is {value} in the gradient of "
-                        f"{self.names[i]!r} at index {place}. Nothing was changed"
+                        f"the gradient of {self.names[i]!r} has {value} at index {place}; nothing was changed. "
+                        "Look for a division by zero or too large a learning rate"
                     )
 
     cdef walk_all(self):
@@ -529,9 +529,10 @@ cdef class Plan:
         self.updates = value
 
 
-cdef Py_ssize_t measure(Plan plan, bint norm) noexcept nogil:
-    """Fills plan.sums where a norm is wanted, and counts what is not finite where that matters."""
-    cdef Py_ssize_t i, begin, n, k = 0, bad = 0
+cdef bint measure(Plan plan, bint norm) noexcept nogil:
+    """Fills plan.sums where a norm is wanted, and says whether something is not finite where that matters."""
+    cdef Py_ssize_t i, begin, n, k = 0
+    cdef bint bad = False
     cdef Array* a
     for i in range(plan.size):
         a = &plan.arrays[i]
@@ -545,9 +546,9 @@ cdef Py_ssize_t measure(Plan plan, bint norm) noexcept nogil:
                 )
                 k += 1
             if plan.nonfinite != ALLOW:
-                bad += (
-                    count_nonfinite(n, <const float*> a.g + begin) if a.single
-                    else count_nonfinite(n, <const double*> a.g + begin)
+                bad |= (
+                    has_nonfinite(n, <const float*> a.g + begin) if a.single
+                    else has_nonfinite(n, <const double*> a.g + begin)
                 )
             begin += n
     return bad

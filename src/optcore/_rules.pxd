@@ -29,4 +29,4 @@ cdef void polyak(Py_ssize_t n, real* a, const real* p, real k) noexcept nogil
 
 # Reductions over one block.
 cdef double sum_of_squares(Py_ssize_t n, const real* g) noexcept nogil
-cdef Py_ssize_t count_nonfinite(Py_ssize_t n, const real* g) noexcept nogil
+cdef bint has_nonfinite(Py_ssize_t n, const real* g) noexcept nogil

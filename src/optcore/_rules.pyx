@@ -382,11 +382,21 @@ cdef double sum_of_squares(Py_ssize_t n, const real* g) noexcept nogil:
     return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]))
 
 
-cdef Py_ssize_t count_nonfinite(Py_ssize_t n, const real* g) noexcept nogil:
-    cdef Py_ssize_t i, count = 0
-    for i in range(n):
-        count += g[i] - g[i] != 0
-    return count
+cdef bint has_nonfinite(Py_ssize_t n, const real* g) noexcept nogil:
+    """x - x is zero, or NaN; lanes as above, because a sum in one variable would not vectorise."""
+    cdef real[8] lanes
+    cdef Py_ssize_t i, j, whole = n - n % 8
+    for j in range(8):
+        lanes[j] = 0
+    for i in range(0, whole, 8):
+        for j in range(8):
+            lanes[j] = lanes[j] + (g[i + j] - g[i + j])
+    for i in range(whole, n):
+        lanes[0] = lanes[0] + (g[i] - g[i])
+    for j in range(8):
+        if lanes[j] != 0:
+            return True
+    return False
 
 
 # ---------------------------------------------------------------------- the catalogue of loops

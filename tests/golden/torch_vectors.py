@@ -14,9 +14,9 @@ Design
 - Everything is drawn from random.Random(0).random(), the one generator whose numbers Python promises to keep.
 - torch runs without its vector code (ATEN_CPU_CAPABILITY), because that contracts multiplications and additions,
   which optcore forbids. Most cases then agree in every bit.
-- torch's square roots are Intel's vector library's: 1 in 80 is off in the last bit, and not the same on every CPU.
-  IEEE 754 wants them correctly rounded, so numpy's stand in for them. Each case also runs with torch's own, and the
-  program fails where that makes a difference beyond rounding.
+- torch's square roots come from Intel's MKL: 1 in 80 is off in the last bit, and MKL does not promise the same bits on
+  every CPU. IEEE 754 wants them correctly rounded, so numpy's stand in for them. Each case also runs with torch's
+  own, and the program fails where that makes a difference beyond rounding.
 - JSON, because Python writes the shortest decimals that read back as the same float, and a diff shows them.
 """
 
