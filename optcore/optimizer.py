@@ -692,7 +692,7 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
         It is truncated, or something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             state = json.loads(str(file["header"]))
             state["state"] = {
                 name: {

@@ -27,7 +27,7 @@ def loss_curves(comparison: Comparison, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     comparison : Comparison
-        From :func:`optcore.compare.compare`.
+        From :func:`optcore.compare.compare`, with at least one row.
     ax : matplotlib axes, optional
         Where to draw; a new figure without it.
 
@@ -43,8 +43,8 @@ def loss_curves(comparison: Comparison, ax: Axes | None = None) -> Axes:
         _, ax = pyplot.subplots(figsize=(10, 6), layout="constrained")
     best, settings, data = comparison.best_known_loss, comparison.settings, comparison.problem.data
     rows = sorted(comparison.rows, key=lambda row: -row.run.losses[-1])
-    for place, row in enumerate(rows):
-        gap = 100 * (row.run.losses / best - 1)
+    gaps = [100 * (row.run.losses / best - 1) for row in rows]
+    for place, (row, gap) in enumerate(zip(rows, gaps, strict=True)):
         ax.plot(
             row.run.epochs,
             np.maximum(gap, FLOOR / 100),  # zero has no logarithm
@@ -55,31 +55,26 @@ def loss_curves(comparison: Comparison, ax: Axes | None = None) -> Axes:
         )
     ax.axhline(100 * WITHIN, color="grey", linewidth=0.8)
     ax.annotate(
-        f"converged: within {WITHIN:.0%}",
+        f"converged: within {100 * WITHIN:g} %",
         (0.01, 100 * WITHIN),
         xycoords=("axes fraction", "data"),
         va="top",
         color="0.3",
     )
-    start, end = (
-        (100 * (losses / best - 1) for losses in (rows[0].run.losses[0], rows[-1].run.losses[-1]))
-        if rows
-        else (100.0, FLOOR)
-    )
+    start, end = gaps[0][0], min(gap[-1] for gap in gaps)
     ax.set(
-        title=f"{data.name}, batches of {settings.batch_size} rows",
+        title=f"{data.name}, batches of at most {settings.batch_size} rows",
         xlabel="epochs (passes over the training rows)",
         ylabel="training loss above the best known loss (%)",
         yscale="log",
-        ylim=(FLOOR, 3 * start),
+        ylim=(max(FLOOR, min(end, 100 * WITHIN) / 3), 3 * start),
         xlim=(0, settings.epochs),
     )
     ax.set_xscale("symlog", linthresh=1)
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(lambda value, position: f"{value:g}")
     ax.grid(alpha=0.3)
-    if rows:
-        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, handlelength=4)
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, handlelength=4)
     return ax
 
 

@@ -234,7 +234,9 @@ def test_every_loop_vectorises(tmp_path):
         cwd=tmp_path, check=True, capture_output=True, text=True,
     ).stderr  # fmt: skip
     assert "warning" not in report, report
-    vectorised = [int(line) for line in re.findall(r"_rules\.pyx:(\d+):\d+: optimized: loop vectorized using 16 byte", report)]
+    vectorised = [
+        int(line) for line in re.findall(r"_rules\.pyx:(\d+):\d+: optimized: loop vectorized using 16 byte", report)
+    ]
     for name, lines in loops.items():
         count = sum(line in lines for line in vectorised)
         assert count >= 2, f"{name} is vectorised for {count} of 2 dtypes"
