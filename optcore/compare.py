@@ -176,7 +176,8 @@ class Row:
     seconds_to_best: float | None
     """The same in seconds of training; what measuring the loss took is not counted."""
     diverged_at: int | None
-    """The step by which the loss was above its start, to stay there; None unless diverged."""
+    """The step at which the loss was found beyond the limit, or since which it is above its start; None unless
+    diverged."""
     diverged_rates: tuple[float, ...]
     """Learning rates with which this optimizer diverged."""
 
@@ -297,7 +298,7 @@ def judge(tried: Sequence[Run], best_known_loss: float) -> Row:
     for run in tried:
         above = settled(run.losses > run.losses[0])
         if run.overflowed_at is not None:
-            diverged_at[run.lr] = run.overflowed_at if above is None else int(run.steps[above])
+            diverged_at[run.lr] = run.overflowed_at
         elif above is not None and run.steps[above] <= 0.8 * run.steps[-1]:
             diverged_at[run.lr] = int(run.steps[above])
     held = [run for run in tried if run.lr not in diverged_at]
@@ -325,7 +326,7 @@ def compare(source: str = "diabetes", target: str | None = None, settings: Setti
 
     Examples
     --------
-    >>> result = compare("diabetes", settings=Settings(optimizers=("sgd", "rprop"), epochs=20))
+    >>> result = compare("diabetes", settings=Settings(optimizers=("sgd", "rprop"), epochs=50))
     >>> [(row.run.label, row.outcome) for row in result.rows]
     [('sgd', 'converged'), ('rprop, full batch', 'converged')]
     """

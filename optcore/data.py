@@ -76,7 +76,7 @@ def load_csv(path: Path, target: str | None) -> Data:
     import pandas
 
     try:
-        frame = pandas.read_csv(path, skip_blank_lines=False, low_memory=False)
+        frame = pandas.read_csv(path, skip_blank_lines=False, skipinitialspace=True, low_memory=False)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:  # among them: no text, no columns, a row that is too long
@@ -98,16 +98,15 @@ def load_csv(path: Path, target: str | None) -> Data:
         others = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise DataError(f"{path}, {place(frame, row, frame.columns[column])}: the value is missing{others}")
 
-    values = frame[target].to_numpy()
-    classes = None
-    if frame[target].nunique() == 1:
-        raise DataError(f"{path}: the target {target!r} is {values[0]} in every row; there is nothing to predict")
-    if frame[target].nunique() == 2:
-        low, high = np.unique(values if frame[target].dtype.kind in "iuf" else values.astype(str))
-        y, classes = (values.astype(type(high)) == high).astype(float), (str(low), str(high))
-        for name, count in zip(classes, np.bincount(y.astype(int)), strict=True):
-            if count < 2:
-                raise DataError(f"{path}: the class {name} of {target!r} has one row only; at least 2 are needed")
+    labels, classes = frame[target], None
+    if labels.nunique() == 1:
+        raise DataError(f"{path}: the target {target!r} is {labels.iloc[0]} in every row; there is nothing to predict")
+    if labels.nunique() == 2:
+        labels = labels if labels.dtype.kind in "iuf" else labels.astype(str)
+        counts = labels.value_counts()
+        if counts.min() < 2:
+            raise DataError(f"{path}: {target!r} is {counts.idxmin()} in one row only; a class needs at least 2")
+        y, classes = (labels == labels.max()).to_numpy(np.float64), (str(labels.min()), str(labels.max()))
     else:
         y = numbers(path, frame, target, "a target has numbers or two classes")
     columns = [column for column in frame.columns if column != target]

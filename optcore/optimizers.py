@@ -231,7 +231,7 @@ class Velocity(Optimizer):
     ...         g = 2 * p
     ...     opt.step(g)
     >>> p
-    array([-0.015625])
+    array([-0.03125])
 
     References
     ----------

@@ -42,7 +42,7 @@ def loss_curves(comparison: Comparison, ax: Axes | None = None) -> Axes:
 
         _, ax = pyplot.subplots(figsize=(10, 6), layout="constrained")
     best, settings, data = comparison.best_known_loss, comparison.settings, comparison.problem.data
-    rows = sorted(comparison.rows, key=lambda row: -row.run.losses[-1])
+    rows = sorted(comparison.rows, key=lambda row: (row.outcome != "diverged", -row.run.losses[-1]))
     gaps = [100 * (row.run.losses / best - 1) for row in rows]
     for place, (row, gap) in enumerate(zip(rows, gaps, strict=True)):
         ax.plot(

@@ -78,7 +78,7 @@ PARAMETERS = {
 @pytest.mark.parametrize("what", [*PARAMETERS, "matrix"])
 def test_parameters(what):
     params, error, words = PARAMETERS.get(what, (np.matrix([[1.0]]), TypeError, "is a matrix"))
-    with pytest.raises(error, match="(?s).*") as caught:
+    with pytest.raises(error) as caught:
         oc.Adam(params)
     assert words in str(caught.value)
 
@@ -414,7 +414,7 @@ def altered(**changes):
 
 STATES = [
     (lambda: None, "not the state of an optcore optimizer"),
-    (lambda: {}, "not the state of an optcore optimizer"),
+    (dict, "not the state of an optcore optimizer"),
     (lambda: {"param_groups": [], "state": {}}, "not the state of an optcore optimizer"),
     (lambda: altered(format=99), "format 99; this version of optcore reads format 1"),
     (lambda: {k: v for k, v in altered().items() if k != "t"}, "the state lacks t"),
@@ -474,28 +474,34 @@ def test_files(tmp_path):
     whole = whole_file(tmp_path)
     header = json.loads(str(np.load(tmp_path / "whole.npz")["header"]))
     files = {
-        "empty": b"",
-        "text": b"hello",
-        "truncated": whole[: len(whole) // 2],
-        "last byte": whole[:-30],
-        "flipped": whole[:150] + bytes([whole[150] ^ 255]) + whole[151:],
-        "an array": np.lib.format.magic(1, 0) + b"junk",
-        "another npz": file_with(weights=np.ones(3)),
-        "no json": file_with(header=np.array("{")),
-        "a list": file_with(header=np.array("[1]")),
-        "pickle": file_with(header=np.array([{"a": 1}], object)),
-        "no state": file_with(header=np.array(json.dumps(header))),
-        "array gone": without(whole, "state/W/v.npy"),
-        "future": file_with(header=np.array(json.dumps({**header, "format": 2}))),
-        "unknown class": file_with(header=np.array(json.dumps({**header, "class": "Sophia"}))),
+        "empty": (b"", "bad.npz is not a whole state file of optcore"),
+        "text": (b"hello", "bad.npz is not a whole state file of optcore"),
+        "truncated": (whole[: len(whole) // 2], "bad.npz is not a whole state file of optcore"),
+        "last byte": (whole[:-30], "bad.npz is not a whole state file of optcore"),
+        "flipped": (
+            whole[:150] + bytes([whole[150] ^ 255]) + whole[151:],
+            "bad.npz is not a whole state file of optcore",
+        ),
+        "an array": (np.lib.format.magic(1, 0) + b"junk", "bad.npz is not a whole state file of optcore"),
+        "another npz": (file_with(weights=np.ones(3)), "bad.npz is not a whole state file of optcore"),
+        "no json": (file_with(header=np.array("{")), "bad.npz is not a whole state file of optcore"),
+        "a list": (file_with(header=np.array("[1]")), "bad.npz is not a whole state file of optcore"),
+        "pickle": (file_with(header=np.array([{"a": 1}], object)), "bad.npz is not a whole state file of optcore"),
+        "no state": (file_with(header=np.array(json.dumps(header))), "is None"),
+        "array gone": (without(whole, "state/W/v.npy"), "the state 'v' of 'W' is None"),
+        "future": (file_with(header=np.array(json.dumps({**header, "format": 2}))), "format 2"),
+        "unknown class": (
+            file_with(header=np.array(json.dumps({**header, "class": "Sophia"}))),
+            "'Sophia', which this version does not have",
+        ),
     }
     path = tmp_path / "bad.npz"
-    for what, content in files.items():
+    for what, (content, words) in files.items():
         path.write_bytes(content)
         params = {"W": np.ones((2, 3)), "b": np.ones(3)}
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError) as caught:
             oc.load(path, params)
-            pytest.fail(what)
+        assert words in str(caught.value), what
         assert (params["W"] == 1).all()
     with pytest.raises(OSError, match="nowhere"):
         oc.load(tmp_path / "nowhere.npz", np.ones(3))

@@ -60,6 +60,9 @@ BLOCK_SIZE = BLOCK
 cdef enum Nonfinite:
     ALLOW, RAISE, SKIP
 
+cdef enum Busy:
+    FREE, STEPPING, INTERIM
+
 cdef enum Averaging:
     NO_AVERAGE, EMA, POLYAK
 
@@ -183,7 +186,7 @@ cdef class Plan:
     cdef Averaging averaging
     cdef bint maximize, decoupled
     cdef Py_ssize_t threads
-    cdef str busy  # why no step can begin now, or None
+    cdef Busy busy
     cdef list backup
     cdef public Py_ssize_t skipped
     """Steps left out because a gradient was not finite (``on_nonfinite="skip"``)."""
@@ -294,9 +297,7 @@ cdef class Plan:
             A gradient is not finite and ``on_nonfinite="raise"``. Nothing has been changed.
         """
         cdef tuple gradients
-        if self.busy is not None:
-            raise RuntimeError(self.busy)
-        self.busy = "step() was called while a step of the same optimizer was running"
+        self.occupy(STEPPING)
         try:
             if grads is None:
                 if self.bound is None:
@@ -316,7 +317,15 @@ cdef class Plan:
                 self.walk_all()
                 self.updates += 1
         finally:
-            self.busy = None
+            self.busy = FREE
+
+    cdef inline int occupy(self, Busy busy) except -1:
+        if self.busy == STEPPING:
+            raise RuntimeError("step() was called while a step of the same optimizer was running")
+        if self.busy == INTERIM:
+            raise RuntimeError("the parameters are at the look-ahead point; call step() after the with block")
+        self.busy = busy
+        return 0
 
     cdef tuple gather(self, grads):
         """The gradients in the order of the parameters."""
@@ -490,13 +499,12 @@ cdef class Plan:
         """Moves the parameters to p + mu * v and keeps the old bits; steps are refused until `_leave_interim`."""
         cdef Array* a
         cdef Py_ssize_t i, state = self.rule.state.index(key), slot = self.rule.hyper.index(name)
-        if self.busy is not None:
-            raise RuntimeError(self.busy)
         for i in range(self.size):
             self.check_parameter(i)
         self.prepare()
-        self.backup = [p.copy() for p in self.params]
-        self.busy = "the parameters are at the look-ahead point; call step() after the with block"
+        backup = [p.copy() for p in self.params]
+        self.occupy(INTERIM)
+        self.backup = backup
         for i in range(self.size):
             a = &self.arrays[i]
             if a.single:
@@ -505,13 +513,20 @@ cdef class Plan:
                 add_scaled(a.n, <double*> a.p, <const double*> a.state[state], self.groups[a.group].c[slot])
 
     def _leave_interim(self):
+        """Brings the old bits back, into every array that is still where it was."""
         cdef Py_ssize_t i
+        failure = None
         for i in range(self.size):
-            self.check_parameter(i)
-        for i in range(self.size):
-            memcpy(self.arrays[i].p, cnp.PyArray_BYTES(self.backup[i]), cnp.PyArray_NBYTES(self.backup[i]))
+            try:
+                self.check_parameter(i)
+            except (TypeError, ValueError) as error:
+                failure = error
+            else:
+                memcpy(self.arrays[i].p, cnp.PyArray_BYTES(self.backup[i]), cnp.PyArray_NBYTES(self.backup[i]))
         self.backup = None
-        self.busy = None
+        self.busy = FREE
+        if failure is not None:
+            raise failure
 
     # ------------------------------------------------------------------ counters
 

@@ -1,0 +1,49 @@
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from optcore._rules import Rule
+
+Arrays = np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]
+
+BLOCK_SIZE: int
+HAS_AVX2: bool
+
+def check_array(
+    what: str,
+    array: object,
+    dtype: np.dtype | None = None,
+    shape: tuple[int, ...] | None = None,
+    writeable: bool = False,
+) -> None: ...
+
+class Plan:
+    t: int
+    skipped: int
+
+    def step(self, grads: Arrays | None = None) -> None: ...
+    def _bind(
+        self,
+        rule: Rule,
+        arrays: list[tuple],
+        mapped: bool,
+        groups: int,
+        maximize: bool,
+        decoupled: bool,
+        on_nonfinite: str,
+        averaging: str | None,
+        threads: int,
+    ) -> None: ...
+    def _bind_gradients(self, grads: Arrays | None) -> None: ...
+    def _set(
+        self,
+        group: int,
+        name: str,
+        value: float | Callable[[int], float],
+        what: str,
+        low: float,
+        high: float,
+        accepted: str,
+    ) -> None: ...
+    def _enter_interim(self, key: str, name: str) -> None: ...
+    def _leave_interim(self) -> None: ...

@@ -1,0 +1,11 @@
+from typing import NamedTuple
+
+class Rule(NamedTuple):
+    name: str
+    state: tuple[str, ...]
+    hyper: tuple[str, ...]
+    scalars: int
+    loop32: int
+    loop64: int
+
+RULES: dict[str, Rule]

@@ -1,0 +1,1 @@
+from optcore._rules import RULES as RULES

@@ -1,0 +1,226 @@
+"""The command line: arguments, messages and tables around what :mod:`optcore.compare` finds out.
+
+A message about bad input is one line on stderr, and the exit code is 2. What is slow to import is imported late.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import optcore
+
+INSTALL = 'optcore: {} is missing; pip install "optcore[all]"'
+
+try:
+    import typer
+except ModuleNotFoundError as error:
+    raise SystemExit(INSTALL.format(error.name)) from None
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from optcore.compare import Comparison, Problem, Settings
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+def fail(message: object) -> NoReturn:
+    """Ends the command: its input cannot be used."""
+    print(f"optcore: {message}", file=sys.stderr)
+    raise typer.Exit(2)
+
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"optcore {optcore.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def optcore_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """The optimizer step as a small, exact, fast library."""
+
+
+@app.command()
+def compare(
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="diabetes, breast_cancer, or the path of a CSV file with a header.")
+    ],
+    target: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The column of the CSV file that is to be predicted.")
+    ] = None,
+    optimizers: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="Names of optimizers, with commas. Without it: all.")
+    ] = None,
+    lr: Annotated[
+        str | None,
+        typer.Option(metavar="X,Y,...", help="Learning rates to try. Without it: 0.0001 to 10 in powers of ten."),
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training rows.")] = 200,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows for a step, at most.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the held-out rows and the batches.")] = 0,
+    save_plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where the picture goes. Without it: compare-DATA.png.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all results with their curves, too.")
+    ] = None,
+) -> None:
+    """Train a linear model with every optimizer, and compare.
+
+    All start from zero and see the same batches. The columns are standardised, a fifth of the rows is held out.
+    Numbers are predicted with the squared error, two classes with the logistic loss, both with an L2 penalty of
+    0.001. Each optimizer is tried with each learning rate and shown with the one that has the lowest final loss.
+
+    rprop compares the signs of successive gradients, which means nothing between different batches: it gets all
+    rows at every step, and so has fewer steps in the same epochs.
+    """
+    from optcore.compare import RATES, Problem, Settings, contenders, runs, summary
+    from optcore.data import DataError, load_data
+
+    try:
+        chosen = tuple(optcore.CATALOGUE) if optimizers is None else tuple(optimizers.replace(" ", "").split(","))
+        settings = Settings(chosen, RATES if lr is None else parse_rates(lr), epochs, batch_size, seed)
+    except ValueError as error:
+        fail(error)
+    for option, path in (("--save-plot", save_plot), ("--json", json_file)):
+        if path is not None and (path.is_dir() or not path.parent.is_dir()):
+            fail(f"{option}: {path} is a folder, or in a folder that does not exist")
+    check_picture_format(save_plot)
+    try:
+        problem = Problem.of(load_data(data, target), seed)
+    except DataError as error:
+        fail(error)
+
+    from rich.console import Console
+    from tqdm import tqdm
+
+    console = Console(highlight=False, markup=False)
+    introduce(console, problem, settings)
+    finished, interrupted = [], False
+    with tqdm(total=1.0, bar_format="{l_bar}{bar}| {elapsed}<{remaining}", leave=False, disable=None) as bar:
+        try:
+            for run in runs(problem, settings, lambda share: bar.update(share - bar.n)):
+                finished.append(run)
+        except KeyboardInterrupt:
+            interrupted = True
+    comparison = summary(problem, settings, finished)
+    show(console, comparison)
+    if interrupted:
+        count = len(contenders(settings.optimizers))
+        print(f"optcore: interrupted; {len(comparison.rows)} of {count} optimizers were finished", file=sys.stderr)
+        raise typer.Exit(130)
+    try:
+        save(console, comparison, save_plot or Path(f"compare-{problem.data.name}.png"), json_file)
+    except OSError as error:
+        print(f"optcore: {error.filename} cannot be written: {error.strerror}", file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
+def parse_rates(text: str) -> tuple[float, ...]:
+    """Learning rates between commas, from the smallest on; ValueError where one is not a number."""
+    rates = set()
+    for part in text.split(","):
+        try:
+            rates.add(float(part))
+        except ValueError:
+            raise ValueError(f"--lr takes numbers with commas between, but {part!r} is not a number") from None
+    return tuple(sorted(rates))
+
+
+def check_picture_format(path: Path | None) -> None:
+    """Before the training, so that it is not in vain."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    formats = FigureCanvasBase.get_supported_filetypes()
+    if path is not None and path.suffix[1:].lower() not in formats:
+        fail(f"--save-plot: {path} must end in one of {', '.join('.' + name for name in formats)}")
+
+
+def introduce(console: Console, problem: Problem, settings: Settings) -> None:
+    """What is going to be done."""
+    from optcore.compare import L2
+
+    data = problem.data
+    if data.classes is None:
+        loss = "mean squared error of the standardised target, so that predicting the mean costs 1"
+    else:
+        loss = f"logistic loss of {data.classes[1]} against {data.classes[0]}"
+    console.print(
+        f"{data.name}: {data.target} from {len(data.columns)} columns; {len(problem.y)} training rows, "
+        f"{len(problem.held_out_y)} held out.\n"
+        f"Training loss: {loss}; with {L2:g}/2 |w|^2.\n"
+        f"{settings.epochs} epochs in batches of at most {settings.batch_size} rows, seed {settings.seed}."
+    )
+
+
+def show(console: Console, comparison: Comparison) -> None:
+    """The table, and what does not fit into it."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("optimizer", no_wrap=True)
+    for head in ("best\nlr", "training\nloss", "held-out\nloss", "steps\nto 1 %", "seconds\nto 1 %"):
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("outcome")
+    lowest = min((row.run.losses[-1] for row in comparison.rows if row.outcome != "diverged"), default=None)
+    for row in comparison.rows:
+        run, outcome, cells = row.run, row.outcome, ["-"] * 4
+        if outcome == "diverged":
+            outcome += f" at step {row.diverged_at}"
+        else:
+            cells[:2] = f"{run.losses[-1]:#.5g}", f"{run.held_out_loss:#.4g}"
+        if outcome == "converged":
+            cells[2:] = str(row.steps_to_best), f"{row.seconds_to_best:.4f}"
+        table.add_row(run.label, f"{run.lr:g}", *cells, outcome, style="bold" if run.losses[-1] == lowest else None)
+    console.print()
+    console.print(table)
+    console.print()
+    console.print(
+        f"Best known training loss: {comparison.best_known_loss:.5g}, the minimum that scikit-learn finds. Converged: "
+        "within 1 % of it at the end; steps and seconds are those until it was so for the first time. The held-out "
+        "loss is without the penalty."
+    )
+    by_rates: dict[tuple[float, ...], list[str]] = {}
+    for row in comparison.rows:
+        by_rates.setdefault(row.diverged_rates, []).append(row.run.label)
+    by_rates.pop((), None)
+    for rates, labels in by_rates.items():
+        console.print(f"Diverged at lr {', '.join(f'{lr:g}' for lr in rates)}: {'; '.join(labels)}.")
+
+
+def save(console: Console, comparison: Comparison, picture: Path, json_file: Path | None) -> None:
+    """Writes the files and tells where they are."""
+    from optcore.compare import as_dict
+    from optcore.plot import save_loss_curves
+
+    save_loss_curves(comparison, picture)
+    console.print(f"Picture: {picture}", soft_wrap=True)
+    if json_file is not None:
+        json_file.write_text(json.dumps(as_dict(comparison), allow_nan=False, indent=1) + "\n", encoding="utf-8")
+        console.print(f"Results: {json_file}", soft_wrap=True)
+
+
+def main() -> None:
+    """The console command."""
+    try:
+        app()
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "optcore"):
+            raise
+        raise SystemExit(INSTALL.format(package)) from None
+
+
+if __name__ == "__main__":
+    main()
