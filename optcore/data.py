@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,13 +77,17 @@ def load_csv(path: Path, target: str | None) -> Data:
     import pandas
 
     try:
-        frame = pandas.read_csv(path, skip_blank_lines=False, skipinitialspace=True, low_memory=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pandas.errors.ParserWarning)
+            frame = pandas.read_csv(
+                path, index_col=False, skip_blank_lines=False, skipinitialspace=True, low_memory=False
+            )
+    except pandas.errors.ParserWarning as error:
+        raise DataError(f"{path}: the first rows have more cells than the header") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:  # among them: no text, no columns, a row that is too long
         raise DataError(f"{path} is not a CSV file: {' '.join(str(error).split())}") from error
-    if not isinstance(frame.index, pandas.RangeIndex):
-        raise DataError(f"{path}: the rows have more cells than the header has names")
     if target is None:
         raise DataError(f"--target must name the column of {path} to be predicted: {', '.join(frame.columns)}")
     if target not in frame:

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import inspect
-import json
 import math
 import os
-import tempfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple, TypedDict
-from urllib.parse import quote
+from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 
 from optcore._engine import BLOCK_SIZE, HAS_AVX2, Plan, check_array
+from optcore.domains import (
+    ANY,
+    DOMAINS,
+    LIMIT,
+    MAX32,
+    PAIRS,
+    TINY32,
+    Domain,
+    check_choice,
+    check_flag,
+    check_number,
+    nearest,
+)
+from optcore.files import FORMAT, LOST, check_state, has_function, is_lost, read_state, write_state
 
 # Twice the speed in cache where the CPU's divider is wide, and the same bits. The variable is for tests of that.
 if HAS_AVX2 and not os.environ.get("OPTCORE_BASELINE"):
@@ -36,8 +44,6 @@ Structure = np.ndarray | list[np.ndarray] | dict[str, np.ndarray]
 
 CATALOGUE: dict[str, type[Optimizer]] = {}
 """Every optimizer by name, in order of increasing complexity."""
-
-FORMAT = 1  # of state dictionaries and files
 
 
 @dataclass(frozen=True)
@@ -80,79 +86,6 @@ OPTIONS: dict[str, Any] = {
     "on_nonfinite": "allow",
     "threads": 1,
 }
-
-
-class Domain(NamedTuple):
-    """The closed interval of accepted values, and how to say it."""
-
-    low: float
-    high: float
-    accepted: str
-
-
-MAX = float(np.finfo(np.float64).max)
-MAX32, TINY32 = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
-BELOW_ONE, ABOVE_ONE = math.nextafter(1.0, 0.0), math.nextafter(1.0, 2.0)
-NOT_NEGATIVE = Domain(0.0, MAX, "a finite number >= 0")
-POSITIVE = Domain(math.ulp(0.0), MAX, "a finite number > 0")
-LIMIT = Domain(math.ulp(0.0), math.inf, "a number > 0, or None")
-FRACTION = Domain(0.0, BELOW_ONE, "at least 0 and below 1")
-ANY = Domain(-math.inf, math.inf, "a number")
-UNIT = Domain(0.0, 1.0, "between 0 and 1")
-
-DOMAINS = {
-    "lr": NOT_NEGATIVE,
-    "scale": NOT_NEGATIVE,
-    "momentum": UNIT,
-    "dampening": UNIT,
-    "betas[0]": FRACTION,
-    "betas[1]": FRACTION,
-    "alpha": FRACTION,
-    "rho": FRACTION,
-    "eps": POSITIVE,
-    "lr_decay": NOT_NEGATIVE,
-    "etas[0]": Domain(math.ulp(0.0), BELOW_ONE, "above 0 and below 1"),
-    "etas[1]": Domain(ABOVE_ONE, MAX, "a finite number > 1"),
-    "step_sizes[0]": POSITIVE,
-    "step_sizes[1]": POSITIVE,
-    "weight_decay": NOT_NEGATIVE,
-    "clip_value": LIMIT,
-    "clip_norm": LIMIT,
-    "averaging": FRACTION,
-}
-PAIRS = ("betas", "etas", "step_sizes")
-
-
-LOST = "a function that no file can keep"
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """The end of an error message about an unknown name."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return (f"; did you mean {close[0]!r}?" if close else "") + f" Accepted: {', '.join(known)}"
-
-
-def check_choice(name: str, value: Any, accepted: Sequence[str]) -> str:
-    """``value``, if it is one of the accepted strings; ValueError otherwise."""
-    if value not in accepted:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, accepted))}, got {value!r}")
-    return value
-
-
-def check_flag(name: str, value: Any) -> bool:
-    """``value``, if it is True or False; TypeError otherwise."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
-    return bool(value)
-
-
-def check_number(name: str, value: Any, domain: Domain) -> float:
-    """``value`` as a float, if it is a real number of the domain; TypeError or ValueError otherwise."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name} must be {domain.accepted}, or a function of t, got {value!r}")
-    if not domain.low <= value <= domain.high:
-        raise ValueError(f"{name} must be {domain.accepted}, got {value!r}")
-    return float(value)
 
 
 def named_parameters(params: Arrays, start: int) -> tuple[dict[str, np.ndarray], bool]:
@@ -405,29 +338,30 @@ class Optimizer(Plan):
         if key in PAIRS:
             if not isinstance(value, (list, tuple)) or len(value) != 2:
                 raise TypeError(f"{key} must be a pair of numbers, got {value!r}")
-            value = tuple(value)
             parts = {f"{key}[0]": value[0], f"{key}[1]": value[1]}
         single = any(p.dtype == np.float32 for p in group._params.values())
-        settings = []
+        values, settings = [], []
         for name, part in parts.items():
             domain = DOMAINS[name]
             if part is None and domain is LIMIT:
-                part = math.inf
-            if not callable(part):
-                part = check_number(name, part, domain)
+                limit = math.inf
+            else:
+                limit = part = part if callable(part) else check_number(name, part, domain)
             if single:  # what float32 cannot hold would become 0 or inf without a word
                 domain = Domain(
                     max(domain.low, TINY32) if domain.low > 0 else domain.low,
                     min(domain.high, MAX32) if domain.high < math.inf else domain.high,
                     domain.accepted + " that float32 can hold",
                 )
-                part = part if callable(part) else check_number(name, part, domain)
-            settings.append((name, part, name, *domain))
-        if key == "step_sizes" and not any(map(callable, value)) and value[0] > value[1]:
+                if not callable(limit):
+                    check_number(name, limit, domain)
+            values.append(part)
+            settings.append((name, limit, name, *domain))
+        if key == "step_sizes" and not any(map(callable, values)) and values[0] > values[1]:
             raise ValueError(f"step_sizes must be (smallest, largest), got {value!r}")
         for setting in settings:
             self._set(index, *setting)
-        (group._values if key in group._values else self._shared)[key] = value
+        (group._values if key in group._values else self._shared)[key] = tuple(values) if key in PAIRS else values[0]
 
     def _assign_all(self, shared: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> None:
         """Assigns everything or nothing."""
@@ -622,24 +556,7 @@ class Optimizer(Plan):
         OSError
             The file cannot be written.
         """
-        state = self.state_dict()
-        arrays = {
-            f"state/{quote(name, safe='')}/{key}": array
-            for name, kept in state.pop("state").items()
-            for key, array in kept.items()
-        }
-        header = np.array(json.dumps(state, default=lambda function: LOST))
-        path = os.fspath(path)
-        descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path) or ".", suffix=".npz")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                np.savez(file, header=header, **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        write_state(path, self.state_dict())
 
     def __reduce__(self) -> Any:
         """For pickle and copy: ``copy.copy`` steps the same parameters with a state of its own."""
@@ -660,53 +577,6 @@ def _rebuild(cls: type[Optimizer], params: Any, grads: Any, arguments: dict[str,
     optimizer = cls(params, grads, **arguments)
     optimizer.load_state_dict(state)
     return optimizer
-
-
-def has_function(value: Any) -> bool:
-    return callable(value) or (isinstance(value, tuple) and any(map(callable, value)))
-
-
-def is_lost(value: Any) -> bool:
-    return value == LOST or (isinstance(value, (list, tuple)) and LOST in value)
-
-
-def check_state(state: Any) -> None:
-    """ValueError where this is no state of this version."""
-    if not isinstance(state, Mapping) or "format" not in state:
-        raise ValueError("this is not the state of an optcore optimizer")
-    if state["format"] != FORMAT:
-        raise ValueError(f"the state has format {state['format']!r}; this version of optcore reads format {FORMAT}")
-    missing = {"class", "switches", "t", "skipped", "shared", "groups", "state"} - state.keys()
-    if missing:
-        raise ValueError(f"the state lacks {', '.join(sorted(missing))}")
-
-
-def read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The state dictionary of a file that :meth:`Optimizer.save` wrote.
-
-    Raises
-    ------
-    OSError
-        The file cannot be read.
-    ValueError
-        It is truncated, or something else.
-    """
-    try:
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            state = json.loads(str(file["header"]))
-            state["state"] = {
-                name: {
-                    key.rpartition("/")[2]: file[key]
-                    for key in file.files
-                    if key.startswith(f"state/{quote(name, safe='')}/")
-                }
-                for group in state["groups"]
-                for name in group["names"]
-            }
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{os.fspath(path)} is not a whole state file of optcore: {error}") from error
-    check_state(state)
-    return state
 
 
 def load(path: str | os.PathLike[str], params: Arrays, grads: Arrays | None = None, **keywords: Any) -> Optimizer:

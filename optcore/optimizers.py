@@ -10,17 +10,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any, ClassVar, Unpack
 
-from optcore.optimizer import (
-    DOMAINS,
-    Arrays,
-    Optimizer,
-    Options,
-    Parameters,
-    Value,
-    check_choice,
-    check_flag,
-    check_number,
-)
+from optcore.domains import DOMAINS, check_choice, check_flag, check_number
+from optcore.optimizer import Arrays, Optimizer, Options, Parameters, Value
 
 __all__ = [
     "SGD",

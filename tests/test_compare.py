@@ -333,7 +333,7 @@ def changed(row, column, cell):
         ([*ROWS[:3], [], ["  "], *changed(3, 0, "x")[3:]], "y", "t.csv, line 7, column 'a': 'x' is not a number"),
         ([[*row[:2], 4] for row in ROWS], "y", "t.csv: the target 'y' is 4 in every row"),
         ([[*row[:2], "no"] for row in ROWS[1:]] + [[0, 0, "yes"]], "y", "t.csv: 'y' is yes in one row only"),
-        ([[*row, 1] for row in ROWS], "y", "t.csv: the rows have more cells than the header"),
+        ([[*row, 1] for row in ROWS], "y", "t.csv: the first rows have more cells than the header"),
         ([*ROWS, [1, 2, 3, 4]], "y", "line 14, saw 4"),
     ],
 )

@@ -361,7 +361,7 @@ def test_repr():
         "SGD(lr=0.5, t=0)",
         "  group 0",
         "  0: float64 (1,)",
-        "  group 1, lr=1",
+        "  group 1, lr=1.0",
         "  1: float64 (2,)",
     ]
     assert "and 2 more" in repr(oc.SGD([np.zeros(1) for _ in range(10)], lr=0.5))
@@ -450,7 +450,7 @@ def test_files_keep_everything(tmp_path):
     ]
     lower = {name: np.full(p.shape, -0.5, p.dtype) for name, p in params.items()}
     opt = oc.AdamW(
-        groups, lr=0.5, clip_norm=2.0, clip_value=0.5, bounds=(lower, None), averaging=oc.EMA(0.5), on_nonfinite="skip",
+        groups, lr=np.float32(0.5), clip_norm=2.0, clip_value=0.5, bounds=(lower, None), averaging=oc.EMA(0.5), on_nonfinite="skip",
         amsgrad=True,
     )  # fmt: skip
     grads = {name: np.ones_like(p) for name, p in params.items()}
@@ -464,7 +464,8 @@ def test_files_keep_everything(tmp_path):
     other.step(grads)
     assert all(bits(mine[name]) == bits(params[name]) for name in params)
     assert [dict(g, params=None) for g in other.groups] == [dict(g, params=None) for g in opt.groups]
-    assert np.load(tmp_path / "run.npz")["state/a%2Fb/m"].shape == (2,)
+    with np.load(tmp_path / "run.npz") as file:
+        assert file["state/a%2Fb/m"].shape == (2,)
     faster = oc.load(tmp_path / "run.npz", mine, lr=1.0, threads=2)
     assert [group["lr"] for group in faster.groups] == [1.0, 1.0]
 
