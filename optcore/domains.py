@@ -75,6 +75,8 @@ def check_number(name: str, value: Any, domain: Domain) -> float:
     """``value`` as a float, if it is a real number of the domain; TypeError or ValueError otherwise."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name} must be {domain.accepted}, or a function of t, got {value!r}")
+    if isinstance(value, np.floating):  # a float32 would be compared in float32
+        value = float(value)
     if not domain.low <= value <= domain.high:
         raise ValueError(f"{name} must be {domain.accepted}, got {value!r}")
     return float(value)

@@ -450,8 +450,8 @@ def test_files_keep_everything(tmp_path):
     ]
     lower = {name: np.full(p.shape, -0.5, p.dtype) for name, p in params.items()}
     opt = oc.AdamW(
-        groups, lr=np.float32(0.5), clip_norm=2.0, clip_value=0.5, bounds=(lower, None), averaging=oc.EMA(0.5), on_nonfinite="skip",
-        amsgrad=True,
+        groups, lr=np.float32(0.5), clip_norm=2.0, clip_value=0.5, bounds=(lower, None), averaging=oc.EMA(0.5),
+        on_nonfinite="skip", amsgrad=True,
     )  # fmt: skip
     grads = {name: np.ones_like(p) for name, p in params.items()}
     opt.step(grads)
