@@ -369,10 +369,19 @@ def test_live_values():
         opt.clip_norm = -1.0
     with pytest.raises(ValueError, match="first step"):
         oc.Rprop(np.zeros(3)).lr = 0.1
-    for t, error in [(-1, ValueError), (2**63 - 1, ValueError), (1.0, TypeError), (True, TypeError)]:
+    for t, error in [(-1, ValueError), (2**62 + 1, ValueError), (1.0, TypeError), (True, TypeError)]:
         with pytest.raises(error, match="t must be"):
             opt.t = t
     assert opt.t == 0
+
+
+def test_an_optimizer_is_made_once():
+    opt = oc.SGD(np.zeros(3), lr=1.0)
+    with pytest.raises(RuntimeError, match="make a new one"):
+        opt.__init__(np.zeros(3), lr=1.0)
+    opt.step(np.ones(3))
+    with pytest.raises(RuntimeError, match=r"never initialized; call SGD\(params\)"):
+        oc.SGD.__new__(oc.SGD).step([])
 
 
 def test_look_ahead():

@@ -205,6 +205,8 @@ cdef class Plan:
         """arrays: of (name, parameter, group, state arrays, average, lower, upper), all checked but for overlaps."""
         cdef Array* a
         cdef Py_ssize_t i, k
+        if self.arrays != NULL:
+            raise RuntimeError(f"this {type(self).__name__} is bound to its parameters; make a new one")
         owners = []
         for name, p, _, state, average, lower, upper in arrays:
             owners.append((p, f"parameter {name!r}"))
@@ -324,6 +326,8 @@ cdef class Plan:
             raise RuntimeError("step() was called while a step of the same optimizer was running")
         if self.busy == INTERIM:
             raise RuntimeError("the parameters are at the look-ahead point; call step() after the with block")
+        if self.arrays == NULL:
+            raise RuntimeError(f"this {type(self).__name__} was never initialized; call {type(self).__name__}(params)")
         self.busy = busy
         return 0
 
@@ -539,8 +543,8 @@ cdef class Plan:
     def t(self, value):
         if isinstance(value, bool) or not isinstance(value, (int, numpy.integer)):
             raise TypeError(f"t must be an integer, got {value!r}")
-        if not 0 <= value < 2**63 - 1:
-            raise ValueError(f"t must be between 0 and 2**63 - 2, got {value}")
+        if not 0 <= value <= 2**62:
+            raise ValueError(f"t must be between 0 and 2**62, got {value}")
         self.updates = value
 
 
