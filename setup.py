@@ -19,6 +19,7 @@ else:
         "-ffp-contract=off",  # a fused multiply-add rounds once: other bits on other CPUs
         "-fno-math-errno",  # or no loop with a square root is vectorised
         "-fno-trapping-math",  # or no loop with a select is vectorised
+        "-g0",  # debug information is two thirds of a wheel
     ]
     if sysconfig.get_platform().endswith("x86_64"):
         # The rules once more for 256-bit registers, chosen at import: twice as fast on CPUs whose divider is as
