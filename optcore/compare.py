@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from optcore.data import Data, DataError, load_data
-from optcore.optimizer import CATALOGUE, Optimizer, nearest
+from optcore.domains import nearest
+from optcore.optimizer import CATALOGUE, Optimizer
 
 __all__ = ["Comparison", "Contender", "Problem", "Row", "Run", "Settings", "compare"]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from optcore.optimizer import nearest
+from optcore.domains import nearest
 
 __all__ = ["Data", "DataError", "load_data"]
 

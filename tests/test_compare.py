@@ -17,8 +17,21 @@ from sklearn.metrics import log_loss
 from typer.testing import CliRunner
 
 from optcore import CATALOGUE
-from optcore.cli import app, main
-from optcore.compare import L2, LIMIT, WITHIN, Problem, Settings, as_dict, batches, checkpoints, compare, runs
+from optcore.cli import app, main, parse_rates
+from optcore.compare import (
+    L2,
+    LIMIT,
+    WITHIN,
+    Problem,
+    Settings,
+    as_dict,
+    batches,
+    checkpoints,
+    compare,
+    judge,
+    runs,
+    summary,
+)
 from optcore.data import DataError, load_data
 
 EXTRAS = ["matplotlib", "pandas", "rich", "scipy", "sklearn", "tqdm", "typer"]
@@ -112,6 +125,13 @@ def test_batches_deal_every_row_once_in_an_epoch():
     for y in epochs:
         assert np.array_equal(np.sort(y), np.sort(problem.y))
     assert not np.array_equal(*epochs)
+    assert not np.array_equal(dealt[0][1], next(batches(problem, 64, 2, seed=4))[1])
+
+
+def test_the_seed_decides_what_is_held_out():
+    first, again, other = (compare("diabetes", settings=settings("sgd", seed=seed)).problem for seed in (0, 0, 1))
+    assert np.array_equal(first.held_out_x, again.held_out_x)
+    assert not np.array_equal(first.held_out_x, other.held_out_x)
 
 
 # ---------------------------------------------------------------------------- the runs
@@ -143,6 +163,8 @@ def test_look_ahead_is_nesterovs_original_form():
         weights = weights + velocity
     np.testing.assert_allclose(run.losses[-1], problem.objective(weights), rtol=1e-12)  # other order of the rows
     assert abs(plain.losses[-1] / run.losses[-1] - 1) > 1e-4
+    held_out = np.mean((problem.held_out_x @ weights - problem.held_out_y) ** 2)
+    np.testing.assert_allclose(run.held_out_loss, held_out, rtol=1e-12)
 
 
 def test_every_optimizer_has_a_row():
@@ -188,6 +210,34 @@ def test_outcomes_and_steps_agree_with_the_curve():
             assert row.seconds_to_best == row.run.seconds[near] > 0
         else:
             assert row.steps_to_best is row.seconds_to_best is None
+
+
+def test_who_leaves_the_best_again_has_not_converged():
+    problem = problem_of("diabetes")
+    run = replace(one_run(problem, "sgd"), steps=np.arange(4), losses=np.array([1.0, 0.5, 0.504, 0.506]))
+    row = judge([run], 0.5)
+    assert (row.outcome, row.steps_to_best, row.seconds_to_best) == ("not yet", None, None)
+    row = judge([replace(run, losses=np.array([1.0, 0.5, 0.506, 0.504]))], 0.5)
+    assert (row.outcome, row.steps_to_best, row.seconds_to_best) == ("converged", 1, run.seconds[1])
+
+
+def test_a_run_below_scikit_learns_minimum_is_the_best_known():
+    problem = problem_of("diabetes")
+    run = replace(one_run(problem, "sgd"), losses=np.array([1.0, 0.25, 0.5]))
+    assert summary(problem, settings("sgd"), [run]).best_known_loss == 0.25
+
+
+def test_rates_are_tried_once_from_the_smallest_on():
+    assert parse_rates("10,0.25,1e1, 1,1e-4,3,0.5") == (1e-4, 0.25, 0.5, 1.0, 3.0, 10.0)
+
+
+def test_progress_goes_from_nothing_to_the_whole():
+    shares = []
+    for _ in runs(problem_of("diabetes"), settings("sgd", "adam", rates=(0.01, 0.1)), shares.append):
+        pass
+    assert 0 < shares[0] < 0.01
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
 
 
 def test_measuring_is_bounded_and_not_timed(monkeypatch):
