@@ -150,7 +150,7 @@ def cases(limit):
         )
     size = 10_000_000
     params, grads = arrays(1, size, np.float64)
-    moved = [np.zeros(size) for _ in range(4)]
+    moved = [np.full(size, 1e-9) for _ in range(4)]  # np.zeros would share one page until it is written
     yield (
         "one array of 10 million float64",
         {

@@ -54,7 +54,7 @@ PAIRS = ("betas", "etas", "step_sizes")
 def nearest(name: str, known: Sequence[str]) -> str:
     """The end of an error message about an unknown name."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return (f"; did you mean {close[0]!r}?" if close else "") + f" Accepted: {', '.join(known)}"
+    return (f"; did you mean {close[0]!r}?" if close else ".") + f" Accepted: {', '.join(known)}"
 
 
 def check_choice(name: str, value: Any, accepted: Sequence[str]) -> str:

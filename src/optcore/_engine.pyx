@@ -1,3 +1,4 @@
+# cython: boundscheck=False, wraparound=False
 """Plan: one step over many arrays, bound once to the memory that it changes.
 
 A step checks everything before it writes anything, evaluates schedules, prepares the scalars of the update, makes
@@ -174,6 +175,7 @@ cdef class Plan:
     cdef tuple keep  # everything else that arrays point into
     cdef tuple bound  # gradients given once, or None
     cdef bint mapped  # parameters came as a mapping
+    cdef bint has_single  # some are float32
     cdef list owners  # what lies in memory, by address: (begin, end, name)
     cdef Py_ssize_t* begins
     cdef Py_ssize_t* ends
@@ -246,6 +248,7 @@ cdef class Plan:
             a = &self.arrays[i]
             a.n, a.group, a.single = p.size, group, p.dtype == numpy.float32
             a.first = self.blocks
+            self.has_single |= a.single
             a.p = cnp.PyArray_BYTES(p)
             for k in range(len(state)):
                 a.state[k] = cnp.PyArray_BYTES(state[k])
@@ -426,8 +429,9 @@ cdef class Plan:
         for k in range(self.group_count):
             group = &self.groups[k]
             self.scalars(self.updates + 1, group.c, group.h, group.powers)
-            for j in range(MAX_SCALARS):
-                group.h32[j] = <float> group.h[j]
+            if self.has_single:
+                for j in range(MAX_SCALARS):
+                    group.h32[j] = <float> group.h[j]
         return 0
 
     cdef bint reduce(self) except -1:
