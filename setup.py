@@ -8,7 +8,7 @@ import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-MODULES = ["_scalars", "_rules", "_engine"]
+MODULES = ["_scalars", "_rules", "_curves", "_schedules", "_engine"]
 
 if sys.platform == "win32":
     # /fp:precise forbids contraction and reassociation, as the flags below do.
@@ -22,9 +22,9 @@ else:
         "-g0",  # debug information is two thirds of a wheel
     ]
     if sysconfig.get_platform().endswith("x86_64"):
-        # The rules once more for 256-bit registers, chosen at import: twice as fast on CPUs whose divider is as
+        # The loops once more for 256-bit registers, chosen at import: twice as fast on CPUs whose divider is as
         # wide, measured on Zen 4. No -mfma: the bits must not change.
-        MODULES.append("_rules_avx2")
+        MODULES += ["_rules_avx2", "_curves_avx2"]
 # Flags put after ours win: the tests build at -O0 and for the native CPU and compare bits.
 FLAGS += os.environ.get("OPTCORE_EXTRA_CFLAGS", "").split()
 
@@ -36,7 +36,7 @@ setup(
                 [f"src/optcore/{module}.pyx"],
                 include_dirs=[numpy.get_include()],
                 define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_22_API_VERSION")],
-                extra_compile_args=FLAGS + ["-mavx2"] * (module == "_rules_avx2"),
+                extra_compile_args=FLAGS + ["-mavx2"] * module.endswith("_avx2"),
             )
             for module in MODULES
         ],

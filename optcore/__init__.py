@@ -1,5 +1,6 @@
 """The optimizer step as a small, exact, fast library."""
 
+from optcore.feedback import BackOff, Plateau
 from optcore.optimizer import CATALOGUE, EMA, Optimizer, Polyak, load
 from optcore.optimizers import (
     SGD,
@@ -16,6 +17,28 @@ from optcore.optimizers import (
     Rprop,
     Velocity,
 )
+from optcore.schedules import (
+    Constant,
+    Cosine,
+    CosineRestarts,
+    Cyclic,
+    Exponential,
+    Growing,
+    InversePower,
+    InverseTime,
+    Join,
+    Linear,
+    MultiStep,
+    Noam,
+    OneCycle,
+    Piecewise,
+    Polynomial,
+    Root,
+    Schedule,
+    Step,
+    Warmup,
+    WarmupStableDecay,
+)
 
 __version__ = "0.1.0"
 
@@ -29,13 +52,35 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adamax",
+    "BackOff",
+    "Constant",
+    "Cosine",
+    "CosineRestarts",
+    "Cyclic",
+    "Exponential",
     "GradientScaled",
+    "Growing",
+    "InversePower",
+    "InverseTime",
+    "Join",
+    "Linear",
     "Momentum",
+    "MultiStep",
     "Nesterov",
+    "Noam",
+    "OneCycle",
     "Optimizer",
+    "Piecewise",
+    "Plateau",
     "Polyak",
+    "Polynomial",
     "RMSprop",
+    "Root",
     "Rprop",
+    "Schedule",
+    "Step",
     "Velocity",
+    "Warmup",
+    "WarmupStableDecay",
     "load",
 ]

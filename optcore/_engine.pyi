@@ -7,7 +7,6 @@ from optcore._rules import Rule
 Arrays = np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]
 
 BLOCK_SIZE: int
-HAS_AVX2: bool
 
 def check_array(
     what: str,

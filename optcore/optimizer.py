@@ -13,7 +13,8 @@ from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 
-from optcore._engine import BLOCK_SIZE, HAS_AVX2, Plan, check_array
+from optcore._build import RULES
+from optcore._engine import BLOCK_SIZE, Plan, check_array
 from optcore.domains import (
     ANY,
     DOMAINS,
@@ -28,12 +29,6 @@ from optcore.domains import (
     nearest,
 )
 from optcore.files import FORMAT, LOST, check_state, has_function, is_lost, read_state, write_state
-
-# Twice the speed in cache where the CPU's divider is wide, and the same bits. The variable is for tests of that.
-if HAS_AVX2 and not os.environ.get("OPTCORE_BASELINE"):
-    from optcore._rules_avx2 import RULES
-else:
-    from optcore._rules import RULES
 
 __all__ = ["CATALOGUE", "EMA", "Group", "Optimizer", "Options", "Polyak", "load"]
 

@@ -27,20 +27,10 @@ from optcore._rules cimport (
     negate, polyak, real, scale, sum_of_squares,
 )
 from optcore._scalars cimport Powers
+from optcore._curves cimport Curve
+from optcore._schedules cimport Compiled, value
 
 cnp.import_array()
-
-cdef extern from *:
-    """
-    #if defined(__x86_64__) && defined(__GNUC__)
-    #define OPTCORE_AVX2 (__builtin_cpu_supports("avx2") != 0)
-    #else
-    #define OPTCORE_AVX2 0
-    #endif
-    """
-    const bint OPTCORE_AVX2
-
-HAS_AVX2 = bool(OPTCORE_AVX2)
 
 cdef enum:
     BLOCK = 1024  # elements: four float64 arrays of this length fit a first-level cache of 48 KiB
@@ -88,6 +78,15 @@ cdef struct Group:
     double[MAX_SCALARS] h
     float[MAX_SCALARS] h32
     Powers[2] powers
+
+
+cdef struct Scheduled:
+    # A hyper-parameter that follows a schedule which needs no Python.
+    Group* group
+    Py_ssize_t slot
+    const Curve* curve
+    double low
+    double high
 
 
 cdef double pairwise(double* sums, Py_ssize_t n) noexcept nogil:
@@ -180,7 +179,10 @@ cdef class Plan:
     cdef Py_ssize_t* begins
     cdef Py_ssize_t* ends
     cdef Py_ssize_t owned
-    cdef dict scheduled  # (group, slot) -> (function, what)
+    cdef dict scheduled  # (group, slot) -> (schedule or function, what, low, high, accepted)
+    cdef list functions  # the places of those that are functions
+    cdef Scheduled* curves  # and the others
+    cdef Py_ssize_t curve_count
     cdef int64_t updates
     cdef double factor  # clip_norm's, in this step
     cdef Py_ssize_t lr_slot
@@ -199,6 +201,7 @@ cdef class Plan:
         free(self.sums)
         free(self.begins)
         free(self.ends)
+        free(self.curves)
 
     def _bind(
         self, rule, list arrays, bint mapped, Py_ssize_t groups, bint maximize, bint decoupled,
@@ -229,7 +232,7 @@ cdef class Plan:
         self.shapes = tuple(p.view(numpy.ndarray) for p in self.params)
         self.keep = tuple(entry[3:] for entry in arrays)
         self.mapped = mapped
-        self.scheduled = {}
+        self.scheduled, self.functions = {}, []
         self.lr_slot = rule.hyper.index("lr") if "lr" in rule.hyper else -1
         self.nonfinite = {"allow": ALLOW, "raise": RAISE, "skip": SKIP}[on_nonfinite]
         self.averaging = {None: NO_AVERAGE, "EMA": EMA, "Polyak": POLYAK}[averaging]
@@ -271,17 +274,33 @@ cdef class Plan:
             self.take_all(bound)
         self.bound = bound
 
-    def _set(self, Py_ssize_t group, str name, value, str what, double low, double high, str accepted):
+    def _set(self, Py_ssize_t group, str name, setting, str what, double low, double high, str accepted):
         """One hyper-parameter, by its name in `Rule.hyper` or COMMON: a number, or a function of completed updates.
 
         ``what``, ``low``, ``high`` and ``accepted`` are for the message of a function's bad value, which comes later.
         """
         cdef Py_ssize_t slot = COMMON[name] if name in COMMON else self.rule.hyper.index(name)
-        if callable(value):
-            self.scheduled[group, slot] = (value, what, low, high, accepted)
-        else:
-            self.scheduled.pop((group, slot), None)
-            self.groups[group].c[slot] = value
+        cdef Scheduled* curves
+        cdef Scheduled* curve
+        scheduled = dict(self.scheduled)
+        scheduled.pop((group, slot), None)
+        if callable(setting):
+            scheduled[group, slot] = (setting, what, low, high, accepted)
+        curves = <Scheduled*> calloc(len(scheduled) + 1, sizeof(Scheduled))
+        if not curves:
+            raise MemoryError
+        free(self.curves)
+        self.curves, self.curve_count, self.scheduled, self.functions = curves, 0, scheduled, []
+        for place, (function, _, least, most, _) in scheduled.items():
+            if isinstance(function, Compiled):
+                curve = &curves[self.curve_count]
+                curve.group, curve.slot = &self.groups[<Py_ssize_t> place[0]], place[1]
+                curve.curve, curve.low, curve.high = &(<Compiled> function).curve, least, most
+                self.curve_count += 1
+            else:
+                self.functions.append(place)
+        if not callable(setting):
+            self.groups[group].c[slot] = setting
 
     # ------------------------------------------------------------------ a step
 
@@ -419,13 +438,20 @@ cdef class Plan:
         """The scalars of the next update."""
         cdef Py_ssize_t k, j
         cdef Group* group
-        cdef double value, low, high
-        if self.scheduled:
-            for (k, j), (function, what, low, high, accepted) in self.scheduled.items():
-                value = function(self.updates)
-                if not low <= value <= high:
-                    raise ValueError(f"{what} must be {accepted}, but its schedule gave {value!r} at t = {self.updates}")
-                self.groups[k].c[j] = value
+        cdef Scheduled* curve
+        cdef double x
+        for k in range(self.curve_count):
+            curve = &self.curves[k]
+            x = value(curve.curve, self.updates)
+            if not curve.low <= x <= curve.high:
+                self.refuse((curve.group - self.groups, curve.slot), x)
+            curve.group.c[curve.slot] = x
+        if self.functions:
+            for place in self.functions:
+                x = self.scheduled[place][0](self.updates)
+                if not self.scheduled[place][2] <= x <= self.scheduled[place][3]:
+                    self.refuse(place, x)
+                self.groups[<Py_ssize_t> place[0]].c[<Py_ssize_t> place[1]] = x
         for k in range(self.group_count):
             group = &self.groups[k]
             self.scalars(self.updates + 1, group.c, group.h, group.powers)
@@ -433,6 +459,10 @@ cdef class Plan:
                 for j in range(MAX_SCALARS):
                     group.h32[j] = <float> group.h[j]
         return 0
+
+    cdef int refuse(self, tuple place, double x) except -1:
+        _, what, _, _, accepted = self.scheduled[place]
+        raise ValueError(f"{what} must be {accepted}, but its schedule gave {x!r} at t = {self.updates}")
 
     cdef bint reduce(self) except -1:
         """What must be known of all gradients before anything is written; false where the step is to be skipped."""

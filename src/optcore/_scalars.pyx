@@ -7,6 +7,18 @@ from libc.string cimport memset
 
 cnp.import_array()
 
+cdef extern from *:
+    """
+    #if defined(__x86_64__) && defined(__GNUC__)
+    #define OPTCORE_AVX2 (__builtin_cpu_supports("avx2") != 0)
+    #else
+    #define OPTCORE_AVX2 0
+    #endif
+    """
+    const bint OPTCORE_AVX2
+
+HAS_AVX2 = bool(OPTCORE_AVX2)
+
 
 # Named apart from the C functions, and given their names at the end.
 

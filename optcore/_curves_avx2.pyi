@@ -1,0 +1,1 @@
+from optcore._curves import SMOOTH as SMOOTH
