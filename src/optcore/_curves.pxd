@@ -80,5 +80,8 @@ cdef inline double noam(const Curve* c, double x) noexcept nogil:
     return c.a * (falling if falling < rising else rising)
 
 
-# Fills out from x = min(t, limit) for a smooth curve.
-ctypedef void (*Smooth)(const Curve* c, Py_ssize_t n, const double* x, double* out) noexcept nogil
+cdef enum:
+    BLOCK = 1024
+
+# A smooth curve at n <= BLOCK times.
+ctypedef void (*Smooth)(const Curve* c, Py_ssize_t n, const int64_t* t, double* out) noexcept nogil

@@ -1,8 +1,28 @@
-"""Smooth schedules over buffers. Their times are doubles already: converting 64-bit integers does not vectorise."""
+"""Smooth schedules over buffers."""
+
+from libc.stdint cimport uint64_t
+
+from optcore._scalars cimport from_bits, to_bits
 
 
-cdef void fill(const Curve* c, Py_ssize_t n, const double* x, double* out) noexcept nogil:
+cdef void to_doubles(const int64_t* t, Py_ssize_t n, int64_t limit, double* x) noexcept nogil:
+    """x = min(t, limit) for t >= 0."""
     cdef Py_ssize_t i
+    cdef int64_t bounded
+    cdef uint64_t large = to_bits(4503599627370496.0)  # 2**52
+    if limit < <int64_t> 1 << 52:  # t is the fraction of 2**52 + t: unlike a conversion, this vectorises
+        for i in range(n):
+            bounded = t[i] if t[i] < limit else limit
+            x[i] = from_bits(<uint64_t> bounded | large) - 4503599627370496.0
+    else:
+        for i in range(n):
+            x[i] = <double> (t[i] if t[i] < limit else limit)
+
+
+cdef void fill(const Curve* c, Py_ssize_t n, const int64_t* t, double* out) noexcept nogil:
+    cdef double x[BLOCK]
+    cdef Py_ssize_t i
+    to_doubles(t, n, c.limit, x)
     if c.kind == CONSTANT:
         for i in range(n):
             out[i] = c.a

@@ -14,7 +14,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from optcore._curves cimport (
-    CLAMP, CONSTANT, COSINE, COSINE_RESTARTS, CYCLIC, EVERY, EXPONENTIAL, GROWING, INVERSE_POWER, INVERSE_ROOT,
+    BLOCK, CLAMP, CONSTANT, COSINE, COSINE_RESTARTS, CYCLIC, EVERY, EXPONENTIAL, GROWING, INVERSE_POWER, INVERSE_ROOT,
     INVERSE_TIME, JOIN, LINEAR, NOAM, PIECEWISE, POLYNOMIAL, ROOT, SHIFT, STEP, TIMES, Curve, Kind, Smooth, cosine,
     exponential, growing, inverse_power, inverse_root, inverse_time, linear, noam, polynomial, root,
 )
@@ -27,7 +27,6 @@ cnp.import_array()
 cdef Smooth fill = <Smooth> <size_t> SMOOTH
 
 cdef enum:
-    BLOCK = 1024
     DEEPEST = 64  # each level takes a block of the stack
 
 KINDS = {
@@ -165,15 +164,12 @@ cdef void values(const Curve* c, Py_ssize_t n, const int64_t* t, double* out) no
 
 
 cdef void block(const Curve* c, Py_ssize_t n, const int64_t* t, double* out) noexcept nogil:
-    cdef double x[BLOCK]
     cdef int64_t moved[BLOCK]
     cdef Powers powers
     cdef Py_ssize_t i, k, begin
     cdef int64_t first
     if c.kind <= NOAM:
-        for i in range(n):
-            x[i] = <double> (t[i] if t[i] < c.limit else c.limit)
-        fill(c, n, x, out)
+        fill(c, n, t, out)
     elif c.kind == PIECEWISE:
         for i in range(n):
             out[i] = c.values[part(c, t[i])]
@@ -279,8 +275,6 @@ cdef class Compiled:
         """
         cdef int64_t[::1] times
         cdef double[::1] flat
-        cdef int64_t lowest = 0
-        cdef Py_ssize_t i
         if type(t) is int and out is None:
             if t < 0:
                 raise ValueError(f"t counts completed updates: it cannot be negative, got {t}")
@@ -291,11 +285,9 @@ cdef class Compiled:
         if given.dtype == numpy.uint64 and (given > INT64_MAX).any():
             raise OverflowError("t must be below 2**63")
         whole = numpy.ascontiguousarray(given, numpy.int64)
+        if whole.size and whole.min() < 0:
+            raise ValueError(f"t counts completed updates: it cannot be negative, got {whole.min()}")
         times = whole.reshape(-1)
-        for i in range(times.shape[0]):
-            lowest = min(lowest, times[i])
-        if lowest < 0:
-            raise ValueError(f"t counts completed updates: it cannot be negative, got {lowest}")
         if out is None:
             result = numpy.empty(given.shape)
         else:
