@@ -8,6 +8,7 @@ import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
+MACROS = [("NPY_NO_DEPRECATED_API", "NPY_1_22_API_VERSION")]
 MODULES = ["_scalars", "_rules", "_curves", "_schedules", "_engine"]
 
 if sys.platform == "win32":
@@ -25,6 +26,7 @@ else:
         # The loops once more for 256-bit registers, chosen at import: twice as fast on CPUs whose divider is as
         # wide, measured on Zen 4. No -mfma: the bits must not change.
         MODULES += ["_rules_avx2", "_curves_avx2"]
+        MACROS.append(("OPTCORE_AVX2", "1"))
 # Flags put after ours win: the tests build at -O0 and for the native CPU and compare bits.
 FLAGS += os.environ.get("OPTCORE_EXTRA_CFLAGS", "").split()
 
@@ -35,7 +37,7 @@ setup(
                 f"optcore.{module}",
                 [f"src/optcore/{module}.pyx"],
                 include_dirs=[numpy.get_include()],
-                define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_22_API_VERSION")],
+                define_macros=MACROS,
                 extra_compile_args=FLAGS + ["-mavx2"] * module.endswith("_avx2"),
             )
             for module in MODULES

@@ -5,7 +5,7 @@ It has the same bits, and is up to twice as fast where the CPU's divider is as w
 
 import os
 
-from optcore._scalars import HAS_AVX2
+from optcore._rules import HAS_AVX2
 
 if HAS_AVX2 and not os.environ.get("OPTCORE_BASELINE"):
     from optcore._curves_avx2 import SMOOTH

@@ -8,4 +8,5 @@ class Rule(NamedTuple):
     loop32: int
     loop64: int
 
+HAS_AVX2: bool
 RULES: dict[str, Rule]

@@ -1,11 +1,13 @@
-"""The command line: arguments, messages and tables around what :mod:`optcore.compare` finds out.
+"""The command line: arguments, messages and tables around what :mod:`optcore.compare` and :mod:`optcore.plot` do.
 
-A message about bad input is one line on stderr, and the exit code is 2. What is slow to import is imported late.
+A message about bad input is one line on stderr, for a schedule with two that show the place; the exit code is 2. What
+is slow to import is imported late.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from optcore.compare import Comparison, Problem, Settings
+    from optcore.plot import Points
 
 __all__ = ["app", "main"]
 
@@ -33,6 +36,12 @@ def fail(message: object) -> NoReturn:
     """Ends the command: its input cannot be used."""
     print(f"optcore: {message}", file=sys.stderr)
     raise typer.Exit(2)
+
+
+def not_written(error: OSError) -> NoReturn:
+    """Ends the command: a result is lost."""
+    print(f"optcore: {error.filename} cannot be written: {error.strerror}", file=sys.stderr)
+    raise typer.Exit(1) from None
 
 
 def show_version(wanted: bool) -> None:
@@ -92,9 +101,8 @@ def compare(
         settings = Settings(chosen, RATES if lr is None else parse_rates(lr), epochs, batch_size, seed)
     except ValueError as error:
         fail(error)
-    for option, path in (("--save-plot", save_plot), ("--json", json_file)):
-        if path is not None and (path.is_dir() or not path.parent.is_dir()):
-            fail(f"{option}: {path} is a folder, or in a folder that does not exist")
+    check_folder("--save-plot", save_plot)
+    check_folder("--json", json_file)
     check_picture_format(save_plot)
     try:
         problem = Problem.of(load_data(data, target), seed)
@@ -122,8 +130,81 @@ def compare(
     try:
         save(console, comparison, save_plot or Path(f"compare-{problem.data.name}.png"), json_file)
     except OSError as error:
-        print(f"optcore: {error.filename} cannot be written: {error.strerror}", file=sys.stderr)
-        raise typer.Exit(1) from None
+        not_written(error)
+
+
+@app.command()
+def schedule(
+    text: Annotated[
+        str, typer.Argument(metavar="SCHEDULE", help="As in Python, such as 'Warmup(500, Cosine(1e-3, steps=10_000))'.")
+    ],
+    steps: Annotated[int, typer.Option(min=1, max=10**9, help="How many values: from t = 0 to t = STEPS - 1.")] = 1000,
+    log: Annotated[bool, typer.Option("--log", help="A logarithmic value axis.")] = False,
+    save_plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw a picture into this file, and not here.")
+    ] = None,
+) -> None:
+    """Draw a schedule, and print its first, highest and last value.
+
+    t counts the completed updates. SCHEDULE is read, never run as Python: it has names of schedules with their
+    arguments, the methods clamp, shift and every, and * with a number.
+    """
+    from tqdm import tqdm
+
+    from optcore.plot import save_schedule_curve, schedule_points, text_curve
+    from optcore.schedules import Schedule, parse
+
+    try:
+        chosen = parse(text)
+    except ValueError as error:
+        fail(pointed_at(text.strip(), str(error)))
+    if not isinstance(chosen, Schedule):
+        fail(
+            f"{type(chosen).__name__} is no function of time, so it has no curve: it follows the losses or gradients "
+            "of a program; use it there, as the lr of an optimizer"
+        )
+    if save_plot is not None:
+        check_folder("--save-plot", save_plot)
+        check_picture_format(save_plot)
+    width = min(max(shutil.get_terminal_size().columns, 40), 120)
+    only_ascii = not (sys.stdout.encoding or "").lower().startswith("utf")
+    try:
+        with tqdm(
+            total=1.0, delay=1, bar_format="{l_bar}{bar}| {elapsed}<{remaining}", leave=False, disable=None
+        ) as bar:
+            points = schedule_points(chosen, steps, lambda share: bar.update(share - bar.n))
+        drawing = text_curve(points, width, log=log, only_ascii=only_ascii)
+        if save_plot is not None:
+            save_schedule_curve(chosen, steps, save_plot, log=log, points=points)
+            drawing = f"Picture: {save_plot}"
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except ValueError as error:
+        fail(error)
+    except OSError as error:
+        not_written(error)
+    print(f"{drawing}\n")
+    show_values(points)
+
+
+def pointed_at(text: str, message: str) -> str:
+    """A message of :func:`optcore.schedules.parse`, with the text below and a mark where the message says it is."""
+    start = f"in {text!r}, at character "
+    if not message.startswith(start) or not (text.isascii() and text.isprintable() and len(text) < 80):
+        return message
+    place, _, reason = message.removeprefix(start).partition(", ")
+    return f"{reason}\n{text}\n{'^':>{place}}"
+
+
+def show_values(points: Points) -> None:
+    """The first, the highest and the last value, rounded and in full."""
+    rows = [("", "t", "value", "in full")]
+    for name, i in (("first", 0), ("peak", points.values.argmax()), ("last", -1)):
+        value = float(points.values[i])
+        rows.append((name, str(points.t[i]), f"{value:.4g}", repr(value)))
+    a, b, c, d = (max(map(len, column)) for column in zip(*rows, strict=True))
+    for name, t, value, full in rows:
+        print(f"{name:{a}}  {t:>{b}}  {value:>{c}}  {full:{d}}".rstrip())
 
 
 def parse_rates(text: str) -> tuple[float, ...]:
@@ -137,8 +218,13 @@ def parse_rates(text: str) -> tuple[float, ...]:
     return tuple(sorted(rates))
 
 
+def check_folder(option: str, path: Path | None) -> None:
+    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+        fail(f"{option}: {path} is a folder, or in a folder that does not exist")
+
+
 def check_picture_format(path: Path | None) -> None:
-    """Before the training, so that it is not in vain."""
+    """Before the work, so that it is not in vain."""
     from matplotlib.backend_bases import FigureCanvasBase
 
     formats = FigureCanvasBase.get_supported_filetypes()

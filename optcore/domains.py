@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import reprlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -71,12 +72,13 @@ def check_flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def check_number(name: str, value: Any, domain: Domain) -> float:
+def check_number(name: str, value: Any, domain: Domain, *, or_function: bool = True) -> float:
     """``value`` as a float, if it is a real number of the domain; TypeError or ValueError otherwise."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name} must be {domain.accepted}, or a function of t, got {value!r}")
+        other = ", or a function of t" if or_function else ""
+        raise TypeError(f"{name} must be {domain.accepted}{other}, got {reprlib.repr(value)}")
     if isinstance(value, np.floating):  # a float32 would be compared in float32
         value = float(value)
     if not domain.low <= value <= domain.high:
-        raise ValueError(f"{name} must be {domain.accepted}, got {value!r}")
+        raise ValueError(f"{name} must be {domain.accepted}, got {reprlib.repr(value)}")
     return float(value)

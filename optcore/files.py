@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -14,16 +15,43 @@ from urllib.parse import quote
 
 import numpy as np
 
+from optcore.feedback import Feedback
+from optcore.schedules import Schedule, parse
+
 FORMAT = 1
+ENTRIES: dict[str, type | tuple[type, ...]] = {
+    "class": str,
+    "switches": Mapping,
+    "made_with": Mapping,
+    "on_nonfinite": str,
+    "t": (int, float),  # the optimizer says what is wrong with another number
+    "skipped": int,
+    "shared": Mapping,
+    "groups": list,
+    "state": Mapping,
+}
 LOST = "a function that no file can keep"
-
-
-def has_function(value: Any) -> bool:
-    return callable(value) or (isinstance(value, tuple) and any(map(callable, value)))
 
 
 def is_lost(value: Any) -> bool:
     return value == LOST or (isinstance(value, (list, tuple)) and LOST in value)
+
+
+def encode(value: Any) -> Any:
+    """What JSON does not have: schedules are kept by their text, functions are lost."""
+    if isinstance(value, Feedback):
+        return {"schedule": repr(value), "state": value.state_dict()}
+    return {"schedule": repr(value)} if isinstance(value, Schedule) else LOST
+
+
+def decode(entry: dict[str, Any]) -> Any:
+    """The other way."""
+    if "schedule" not in entry:
+        return entry
+    schedule = parse(entry["schedule"])
+    if isinstance(schedule, Feedback):
+        schedule.load_state_dict(entry["state"])
+    return schedule
 
 
 def check_state(state: Any) -> None:
@@ -32,26 +60,45 @@ def check_state(state: Any) -> None:
         raise ValueError("this is not the state of an optcore optimizer")
     if state["format"] != FORMAT:
         raise ValueError(f"the state has format {state['format']!r}; this version of optcore reads format {FORMAT}")
-    missing = {"class", "switches", "t", "skipped", "shared", "groups", "state"} - state.keys()
-    if missing:
-        raise ValueError(f"the state lacks {', '.join(sorted(missing))}")
+    for key, kind in ENTRIES.items():
+        if key not in state:
+            raise ValueError(f"the state lacks {key}")
+        if not isinstance(state[key], kind) or isinstance(state[key], bool):
+            raise ValueError(f"{key} of the state cannot be {state[key]!r}")
+    if state["skipped"] < 0:
+        raise ValueError(f"skipped of the state cannot be {state['skipped']!r}")
+    for key in ("clip_norm", "averaging"):
+        if key not in state["shared"]:
+            raise ValueError(f"the state lacks {key}")
+    for group in state["groups"]:
+        names = group.get("names") if isinstance(group, Mapping) else None
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"a group of the state has no list of names: {group!r}")
+    for name, arrays in state["state"].items():
+        if not isinstance(arrays, Mapping):
+            raise ValueError(f"the state of {name!r} cannot be {arrays!r}")
+
+
+def quoted(name: str) -> str:
+    """A parameter's name as a part of an entry's."""
+    return quote(name, safe="", errors="surrogatepass")
 
 
 def write_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
     """Writes a state dictionary to a temporary file, which then takes the place of the old one."""
     arrays = {
-        f"state/{quote(name, safe='')}/{key}": array
-        for name, kept in state["state"].items()
-        for key, array in kept.items()
+        f"state/{quoted(name)}/{key}": array for name, kept in state["state"].items() for key, array in kept.items()
     }
-    header = np.array(json.dumps({**state, "state": None}, default=lambda function: LOST))
-    path = os.fspath(path)
+    header = np.array(json.dumps({**state, "state": None}, default=encode))
+    path = os.path.realpath(os.fsdecode(path))  # of a link, what it points to
     temporary = f"{path}.{secrets.token_hex(4)}.tmp"  # not from tempfile, whose files only their owner may read
     try:
         with open(temporary, "xb") as file:
             np.savez(file, header=header, **arrays)
             file.flush()
             os.fsync(file.fileno())
+        if os.path.exists(path):
+            shutil.copymode(path, temporary)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
@@ -71,17 +118,15 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            state = json.loads(str(file["header"]))
+            state = json.loads(str(file["header"]), object_hook=decode)
             state["state"] = {
                 name: {
-                    key.rpartition("/")[2]: file[key]
-                    for key in file.files
-                    if key.startswith(f"state/{quote(name, safe='')}/")
+                    key.rpartition("/")[2]: file[key] for key in file.files if key.startswith(f"state/{quoted(name)}/")
                 }
                 for group in state["groups"]
                 for name in group["names"]
             }
     except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{os.fspath(path)} is not a whole state file of optcore: {error}") from error
+        raise ValueError(f"{os.fsdecode(path)} is not a whole state file of optcore: {error}") from error
     check_state(state)
     return state

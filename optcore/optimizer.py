@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
 import math
 import os
@@ -28,7 +29,8 @@ from optcore.domains import (
     check_number,
     nearest,
 )
-from optcore.files import FORMAT, LOST, check_state, has_function, is_lost, read_state, write_state
+from optcore.feedback import Feedback
+from optcore.files import FORMAT, LOST, check_state, is_lost, read_state, write_state
 
 __all__ = ["CATALOGUE", "EMA", "Group", "Optimizer", "Options", "Polyak", "load"]
 
@@ -39,6 +41,9 @@ Structure = np.ndarray | list[np.ndarray] | dict[str, np.ndarray]
 
 CATALOGUE: dict[str, type[Optimizer]] = {}
 """Every optimizer by name, in order of increasing complexity."""
+CLASSES: dict[str, type[Optimizer]] = {}
+"""The same and other subclasses, by the name of the class."""
+MOST_THREADS = 1024
 
 
 @dataclass(frozen=True)
@@ -100,35 +105,69 @@ def named_parameters(params: Arrays, start: int) -> tuple[dict[str, np.ndarray],
     )
 
 
+def group_entries(params: Any) -> list[Mapping[str, Any]] | None:
+    """The groups, if there are some."""
+    if isinstance(params, (list, tuple)) and params and all(isinstance(entry, Mapping) for entry in params):
+        return list(params)
+    return None
+
+
 class Group(MutableMapping[str, Any]):
     """The hyper-parameters of some parameters; what is assigned to an item takes effect at the next step."""
 
-    def __init__(self, optimizer: Optimizer, index: int, params: dict[str, np.ndarray], values: dict[str, Any]):
-        self._optimizer, self._index, self._params, self._values = optimizer, index, params, values
+    def __init__(self, optimizer: Optimizer, index: int):
+        self._optimizer, self._index = optimizer, index
 
     def __getitem__(self, key: str) -> Any:
         if key == "params":
-            return dict(self._params) if self._optimizer._mapped else list(self._params.values())
-        return self._values[key]
+            params = self._optimizer._params[self._index]
+            return dict(params) if self._optimizer._mapped else list(params.values())
+        return self._optimizer._values[self._index][key]
 
     def __setitem__(self, key: str, value: Any) -> None:
         if key == "params":
             raise ValueError("the parameters of a group are fixed; make a new optimizer")
-        if key not in self._values:
-            raise KeyError(f"unknown hyper-parameter {key!r}{nearest(key, list(self._values))}")
-        self._optimizer._assign(self._index, key, value)
+        if key not in self._optimizer._values[self._index]:
+            raise KeyError(f"unknown hyper-parameter {key!r}{nearest(key, list(self._optimizer._values[self._index]))}")
+        self._optimizer._assign([(self._index, key, value)])
 
     def __delitem__(self, key: str) -> None:
         raise TypeError("hyper-parameters of a group cannot be deleted")
 
     def __iter__(self) -> Iterator[str]:
-        return iter(["params", *self._values])
+        return iter(["params", *self._optimizer._values[self._index]])
 
     def __len__(self) -> int:
-        return 1 + len(self._values)
+        return 1 + len(self._optimizer._values[self._index])
 
     def __repr__(self) -> str:
-        return repr({"params": list(self._params), **self._values})
+        return repr({**self, "params": list(self._optimizer._params[self._index])})
+
+
+class Live:
+    """A hyper-parameter as an attribute: that of the first group. Assigning sets it in every group.
+
+    A descriptor, because ``__getattr__`` would make every look-up slower, that of ``step`` included.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __get__(self, optimizer: Optimizer | None, owner: type[Optimizer]) -> Any:
+        return self if optimizer is None else self._find(optimizer)[self.name]
+
+    def __set__(self, optimizer: Optimizer, value: Any) -> None:
+        count = len(optimizer._values) if self._find(optimizer) is optimizer._values[0] else 1
+        optimizer._assign([(index, self.name, value) for index in range(count)])
+
+    def _find(self, optimizer: Optimizer) -> dict[str, Any]:
+        for values in (optimizer._values[0], optimizer._shared):
+            if self.name in values:
+                return values
+        cls = type(optimizer).__name__
+        if self.name in optimizer._switches:
+            raise AttributeError(f"{self.name} is fixed when a {cls} is made: {optimizer._switches[self.name]!r}")
+        raise AttributeError(f"{cls} has no {self.name}; its hyper-parameters are {', '.join(optimizer._values[0])}")
 
 
 class Optimizer(Plan):
@@ -145,7 +184,8 @@ class Optimizer(Plan):
     maximize : bool
         Ascend: the gradient's sign is changed.
     clip_norm : float, optional
-        Where the norm of all gradients together is above it, they are scaled down to it.
+        Where the norm of all gradients together is above it, they are scaled down to it. Squares are summed in
+        float64: beyond 1e154 the norm is infinite, and the gradient becomes zero.
     clip_value : float, optional
         Each gradient element is limited to ``[-clip_value, clip_value]``.
     weight_decay : float
@@ -178,70 +218,72 @@ class Optimizer(Plan):
 
     def __init_subclass__(cls, **keywords: Any):
         super().__init_subclass__(**keywords)
+        CLASSES[cls.__name__] = cls
         if "name" in vars(cls):
             CATALOGUE[cls.name] = cls
 
     def __init__(
         self,
         params: Parameters,
-        grads: Arrays | None,
-        rule: str,
-        hyper: dict[str, Any],
-        options: Mapping[str, Any],
+        grads: Arrays | None = None,
+        rule: str = "",
+        hyper: Mapping[str, Any] = MappingProxyType({}),
+        options: Mapping[str, Any] = MappingProxyType({}),
         *,
-        switches: dict[str, Any] | None = None,
-        codes: dict[str, float] | None = None,
-        initial: dict[str, float] | None = None,
+        switches: Mapping[str, Any] = MappingProxyType({}),
+        codes: Mapping[str, float] = MappingProxyType({}),
+        initial: Mapping[str, float] = MappingProxyType({}),
     ):
         """hyper: live values by keyword; switches: fixed ones; codes: what switches mean to the rule's scalars;
         initial: what state arrays are filled with, where not zero."""
-        accepted = self._keywords()
-        for keyword in options:
-            if keyword not in accepted:
-                raise TypeError(f"{type(self).__name__} got an unknown keyword {keyword!r}{nearest(keyword, accepted)}")
+        if not rule:
+            raise TypeError("Optimizer is the base of optimizers; make one of them, say optcore.Adam(params)")
+        self._check_keywords(options)
         self._options = options = {**OPTIONS, **self.implied, **options}
-        self._rule, self._switches = RULES[rule], dict(switches or {})
+        self._rule, self._switches, self._made_with = RULES[rule], dict(switches), dict(hyper)
         self._check_options("lr" in hyper)
         averaging = options["averaging"]
         self._shared = {
             "clip_norm": options["clip_norm"],
             "averaging": averaging.decay if isinstance(averaging, EMA) else 0.0,
         }
-        live = {**hyper, "weight_decay": options["weight_decay"], "clip_value": options["clip_value"]}
-        self._make_groups(params, live)
-
+        self._make_groups(
+            params, {**hyper, "weight_decay": options["weight_decay"], "clip_value": options["clip_value"]}
+        )
         lower, upper = self._make_bounds()
-        self._state = {}
+        self._state: dict[str, dict[str, np.ndarray]] = {}
         arrays = []
-        for group in self._groups:
-            for name, p in group._params.items():
-                state = [np.full(p.shape, (initial or {}).get(key, 0.0), p.dtype) for key in self._rule.state]
-                kept = dict(zip(self._rule.state, state, strict=True))
+        for index, named in enumerate(self._params):
+            for name, p in named.items():
+                for key, value in initial.items():
+                    if abs(value) > float(np.finfo(p.dtype).max):
+                        raise ValueError(f"{name!r} is {p.dtype}, which cannot hold {value!r}, the first {key}")
+                state = [np.full(p.shape, initial.get(key, 0.0), p.dtype) for key in self._rule.state]
+                self._state[name] = kept = dict(zip(self._rule.state, state, strict=True))
                 if averaging is not None:
                     kept["average"] = p.copy() if isinstance(averaging, EMA) else np.zeros_like(p)
-                if lower[name] is not None and lower[name].shape == p.shape:
+                if self._wide_bounds:
                     kept.update(lower=lower[name], upper=upper[name])
-                # Views: an array that is only looked at through one cannot be resized under the engine.
-                self._state[name] = MappingProxyType({key: array.view() for key, array in kept.items()})
-                arrays.append((name, p, group._index, state, kept.get("average"), lower[name], upper[name]))
+                arrays.append((name, p, index, state, kept.get("average"), lower[name], upper[name]))
         self._bind(
             self._rule,
             arrays,
             self._mapped,
-            len(self._groups),
+            len(self._params),
             options["maximize"],
             options["decoupled_weight_decay"],
+            self._wide_bounds,
             options["on_nonfinite"],
             None if averaging is None else type(averaging).__name__,
             options["threads"],
         )
-        for group in self._groups:
-            for name, code in (codes or {}).items():
-                self._set(group._index, name, code, name, -math.inf, math.inf, "")
-            for key, value in group._values.items():
-                self._assign(group._index, key, value)
-        for key, value in self._shared.items():
-            self._assign(0, key, value)
+        for index in range(len(self._params)):
+            for name, code in codes.items():
+                self._set(index, name, code, name, -math.inf, math.inf, "")
+        self._assign(
+            [(index, key, value) for index, values in enumerate(self._values) for key, value in values.items()]
+            + [(0, key, value) for key, value in self._shared.items()]
+        )
         if grads is not None:
             self._bind_gradients(grads)
         self._grads = grads
@@ -254,6 +296,13 @@ class Optimizer(Plan):
         own = [p.name for p in inspect.signature(cls).parameters.values() if p.kind is p.KEYWORD_ONLY]
         return own + [name for name in OPTIONS if name not in own and name not in cls.implied]
 
+    @classmethod
+    def _check_keywords(cls, options: Mapping[str, Any]) -> None:
+        accepted = cls._keywords()
+        for keyword in options:
+            if keyword not in accepted:
+                raise TypeError(f"{cls.__name__} got an unknown keyword {keyword!r}{nearest(keyword, accepted)}")
+
     def _check_options(self, has_lr: bool) -> None:
         options = self._options
         check_choice("on_nonfinite", options["on_nonfinite"], ("allow", "raise", "skip"))
@@ -265,14 +314,13 @@ class Optimizer(Plan):
             raise TypeError(f"averaging must be optcore.EMA(...), optcore.Polyak() or None, got {averaging!r}")
         if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)):
             raise TypeError(f"threads must be an integer, got {threads!r}")
-        if threads < 1:
-            raise ValueError(f"threads must be at least 1, got {threads}")
+        if not 1 <= threads <= MOST_THREADS:
+            raise ValueError(f"threads must be from 1 to {MOST_THREADS}, got {threads}")
 
     def _make_groups(self, params: Parameters, live: dict[str, Any]) -> None:
-        entries: list[Mapping[str, Any]] = [{"params": params}]
-        if isinstance(params, (list, tuple)) and params and all(isinstance(entry, Mapping) for entry in params):
-            entries = list(params)
-        self._groups: list[Group] = []
+        entries = group_entries(params) or [{"params": params}]
+        self._params: list[dict[str, np.ndarray]] = []
+        self._values: list[dict[str, Any]] = []
         self._single = isinstance(params, np.ndarray)
         seen: dict[str, np.ndarray] = {}
         kinds = set()
@@ -287,37 +335,51 @@ class Optimizer(Plan):
                 check_array(f"parameter {name!r}", p, writeable=True)
             seen.update(named)
             for key in entry:
+                if key in self._keywords() and key not in live:
+                    raise TypeError(
+                        f"group {index}: {key} is the same for all groups; give it to {type(self).__name__}"
+                    )
                 if key != "params" and key not in live:
                     raise TypeError(f"group {index} has an unknown key {key!r}{nearest(key, list(live))}")
-            self._groups.append(Group(self, index, named, {key: entry.get(key, value) for key, value in live.items()}))
+            self._params.append(named)
+            self._values.append({key: entry.get(key, value) for key, value in live.items()})
         if not seen:
             raise ValueError("params holds no arrays")
         if len(kinds) > 1:
             raise TypeError("either all groups have mappings of names as params, or none")
         self._mapped = kinds.pop()
 
-    def _make_bounds(self) -> list[dict[str, np.ndarray | None]]:
+    def _make_bounds(self) -> list[dict[str, Any]]:
         """Lower and upper bounds by name: arrays as long as the parameter, or one block of a constant."""
         bounds, named = self._options["bounds"], self._named()
+        self._wide_bounds = False
         if bounds is None:
             return [dict.fromkeys(named)] * 2
         if not isinstance(bounds, (list, tuple)) or len(bounds) != 2:
             raise TypeError(f"bounds must be a pair (lower, upper), got {bounds!r}")
-        wide = any(isinstance(bound, (np.ndarray, Mapping, list, tuple)) for bound in bounds)
+        self._wide_bounds = any(isinstance(bound, (np.ndarray, Mapping, list, tuple)) for bound in bounds)
         sides = []
         for side, bound, none in zip(("lower", "upper"), bounds, (-math.inf, math.inf), strict=True):
             if isinstance(bound, (np.ndarray, Mapping, list, tuple)):
                 given, _ = named_parameters(bound, 0)
+                if not all(isinstance(array, np.ndarray) for array in given.values()):
+                    raise TypeError(
+                        f"the {side} bound must be a number, None, or arrays in the structure of the parameters, got "
+                        f"{bound!r}; from pairs for each element make two arrays: numpy.transpose(pairs).copy()"
+                    )
                 if given.keys() != named.keys():
                     raise ValueError(f"the {side} bounds must be for {list(named)}, got some for {list(given)}")
                 for name, p in named.items():
                     check_array(f"the {side} bound of {name!r}", given[name], p.dtype, p.shape)
             else:
-                number = none if bound is None else check_number(f"the {side} bound", bound, ANY)
+                number = none if bound is None else check_number(f"the {side} bound", bound, ANY, or_function=False)
+                for name, p in named.items():
+                    if np.isfinite(number) and abs(number) > float(np.finfo(p.dtype).max):
+                        raise ValueError(f"{name!r} is {p.dtype}, which cannot hold the {side} bound {number!r}")
                 given = dict.fromkeys(named, number)
             sides.append(
                 {
-                    name: np.array(np.broadcast_to(given[name], p.shape if wide else BLOCK_SIZE), dtype=p.dtype)
+                    name: np.array(np.broadcast_to(given[name], p.shape if self._wide_bounds else BLOCK_SIZE), p.dtype)
                     for name, p in named.items()
                 }
             )
@@ -326,15 +388,14 @@ class Optimizer(Plan):
                 raise ValueError(f"the lower bound of {name!r} must be at most the upper, and neither may be NaN")
         return sides
 
-    def _assign(self, index: int, key: str, value: Any) -> None:
-        """Checks one hyper-parameter of a group, then makes it live."""
-        group = self._groups[index]
+    def _check_setting(self, index: int, key: str, value: Any) -> tuple[Any, list[tuple]]:
+        """What is to be kept of a new value of a hyper-parameter, and what the engine is to be told."""
         parts = {key: value}
         if key in PAIRS:
             if not isinstance(value, (list, tuple)) or len(value) != 2:
                 raise TypeError(f"{key} must be a pair of numbers, got {value!r}")
             parts = {f"{key}[0]": value[0], f"{key}[1]": value[1]}
-        single = any(p.dtype == np.float32 for p in group._params.values())
+        single = any(p.dtype == np.float32 for p in self._params[index].values())
         values, settings = [], []
         for name, part in parts.items():
             domain = DOMAINS[name]
@@ -351,34 +412,24 @@ class Optimizer(Plan):
                 if not callable(limit):
                     check_number(name, limit, domain)
             values.append(part)
-            settings.append((name, limit, name, *domain))
+            settings.append((index, name, limit, name, *domain))
         if key == "step_sizes" and not any(map(callable, values)) and values[0] > values[1]:
             raise ValueError(f"step_sizes must be (smallest, largest), got {value!r}")
-        for setting in settings:
-            self._set(index, *setting)
-        (group._values if key in group._values else self._shared)[key] = tuple(values) if key in PAIRS else values[0]
+        return tuple(values) if key in PAIRS else values[0], settings
 
-    def _assign_all(self, shared: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> None:
-        """Assigns everything or nothing."""
-        wanted = [(0, self._shared, shared)]
-        wanted += [(group._index, group._values, values) for group, values in zip(self._groups, groups, strict=True)]
-        before = [(index, key, value) for index, values, _ in wanted for key, value in values.items()]
-        try:
-            for index, current, values in wanted:
-                for key in list(current):
-                    if not is_lost(values[key]):
-                        self._assign(index, key, values[key])
-                    elif not has_function(current[key]):
-                        raise ValueError(f"{key} was {LOST}; pass it as {key}=... when making the optimizer")
-        except BaseException:
-            for setting in before:
-                self._assign(*setting)
-            raise
+    def _assign(self, wanted: Sequence[tuple[int, str, Any]]) -> None:
+        """Makes hyper-parameters of groups live, of which none is bad."""
+        self._check_idle()
+        checked = [(index, key, *self._check_setting(index, key, value)) for index, key, value in wanted]
+        for index, key, value, settings in checked:
+            for setting in settings:
+                self._set(*setting)
+            (self._values[index] if key in self._values[index] else self._shared)[key] = value
 
     # ------------------------------------------------------------------ looking
 
     def _named(self) -> dict[str, np.ndarray]:
-        return {name: p for group in self._groups for name, p in group._params.items()}
+        return {name: p for named in self._params for name, p in named.items()}
 
     def _structure(self, named: dict[str, np.ndarray]) -> Structure:
         if self._single:
@@ -391,29 +442,20 @@ class Optimizer(Plan):
         return self._structure(self._named())
 
     @property
-    def groups(self) -> list[Group]:
+    def groups(self) -> tuple[Group, ...]:
         """The groups, in order; without groups there is one. ``opt.groups[0]["lr"] = 0.1`` takes effect at once."""
-        return list(self._groups)
+        return tuple(Group(self, index) for index in range(len(self._params)))
 
-    @property
-    def lr(self) -> Value:
-        """The learning rate (of the first group). Assigning sets it in every group."""
-        return self._groups[0]["lr"] if "lr" in self._groups[0] else self._switches["lr"]
-
-    @lr.setter
-    def lr(self, value: Value) -> None:
-        if "lr" not in self._groups[0]:
-            raise ValueError(f"the lr of {type(self).__name__} is its first step, fixed when the optimizer is made")
-        self._assign_all(self._shared, [{**group._values, "lr": value} for group in self._groups])
-
-    @property
-    def clip_norm(self) -> Value | None:
-        """The limit for the norm of all gradients together, or None. Assigning takes effect at the next step."""
-        return self._shared["clip_norm"]
-
-    @clip_norm.setter
-    def clip_norm(self, value: Value | None) -> None:
-        self._assign(0, "clip_norm", value)
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Assigning a hyper-parameter sets it in every group; what is fixed, or unknown, cannot be assigned."""
+        if name.startswith("_") or hasattr(type(self), name):
+            super().__setattr__(name, value)
+        elif name in self._switches or name in self._options:
+            raise AttributeError(f"{name} is fixed when the optimizer is made")
+        else:
+            raise AttributeError(
+                f"{type(self).__name__} has no attribute {name!r}{nearest(name, list(self._values[0]))}"
+            )
 
     @property
     def state(self) -> Mapping[str, Mapping[str, np.ndarray]]:
@@ -422,7 +464,7 @@ class Optimizer(Plan):
         With them ``"average"``, and ``"lower"`` and ``"upper"`` where bounds are arrays. Parameters that were given
         without names are called ``"0"``, ``"1"``, ...
         """
-        return MappingProxyType(self._state)
+        return MappingProxyType({name: MappingProxyType(views(arrays)) for name, arrays in self._state.items()})
 
     def averaged(self) -> Structure:
         """The averages of the parameters, live, in the structure of the parameters.
@@ -434,7 +476,7 @@ class Optimizer(Plan):
         """
         if self._options["averaging"] is None:
             raise ValueError("nothing is averaged; make the optimizer with averaging=optcore.EMA() or optcore.Polyak()")
-        return self._structure({name: arrays["average"] for name, arrays in self._state.items()})
+        return self._structure({name: arrays["average"].view() for name, arrays in self._state.items()})
 
     def lookahead(self) -> contextlib.AbstractContextManager[None]:
         """A ``with`` block in which the parameters are where the rule wants its gradient.
@@ -447,18 +489,21 @@ class Optimizer(Plan):
         raise TypeError(f"{type(self).__name__} has no look-ahead point; optcore.Velocity has one")
 
     def __repr__(self) -> str:
-        shown = {**self._groups[0]._values, **self._switches, **self._options, **self._groups[0]._values}
-        shown["clip_norm"] = self.clip_norm
-        shown = {k: v for k, v in shown.items() if k in self._keywords() and not (k in OPTIONS and v == OPTIONS[k])}
+        if "_values" not in vars(self):
+            return f"<{type(self).__name__}, not initialized>"
+        shown = {**self._values[0], **self._arguments(), **self._values[0]}
+        shown = {key: value for key, value in shown.items() if key in self._keywords()}
+        if self._wide_bounds:
+            shown["bounds"] = "arrays"
+        shown = {key: value for key, value in shown.items() if key not in OPTIONS or value != OPTIONS[key]}
         lines = [f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in shown.items())}, t={self.t})"]
-        for index, group in enumerate(self._groups):
-            if len(self._groups) > 1:
-                own = [f", {k}={v!r}" for k, v in group._values.items() if v != self._groups[0]._values[k]]
+        for index, (params, values) in enumerate(zip(self._params, self._values, strict=True)):
+            if len(self._params) > 1:
+                own = [f", {k}={v!r}" for k, v in values.items() if v != self._values[0][k]]
                 lines.append(f"  group {index}{''.join(own)}")
-            named = list(group._params.items())
-            lines += [f"  {name}: {p.dtype} {p.shape}" for name, p in named[:8]]
-            if len(named) > 8:
-                lines.append(f"  and {len(named) - 8} more")
+            lines += [f"  {name}: {p.dtype} {p.shape}" for name, p in list(params.items())[:8]]
+            if len(params) > 8:
+                lines.append(f"  and {len(params) - 8} more")
         return "\n".join(lines)
 
     # ------------------------------------------------------------------ saving
@@ -467,9 +512,11 @@ class Optimizer(Plan):
         """Everything fixed that changes the numbers, in types that JSON has."""
         averaging, bounds = self._options["averaging"], self._options["bounds"]
         if bounds is not None:
-            wide = any("lower" in arrays for arrays in self._state.values())
-            bounds = "arrays" if wide else [None if bound is None else float(bound) for bound in bounds]
+            bounds = (
+                [None if bound is None else float(bound) for bound in bounds] if not self._wide_bounds else "arrays"
+            )
         return {
+            "rule": self._rule.name,
             **self._switches,
             "maximize": bool(self._options["maximize"]),
             "decoupled_weight_decay": bool(self._options["decoupled_weight_decay"]),
@@ -479,15 +526,20 @@ class Optimizer(Plan):
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of all that a run needs to go on with the same bits, but for the parameters themselves."""
+        self._check_idle()
         return {
             "format": FORMAT,
             "class": type(self).__name__,
             "switches": self._settled(),
+            "made_with": {key: snapshot(value) for key, value in self._made_with.items()},
             "on_nonfinite": self._options["on_nonfinite"],
             "t": self.t,
             "skipped": self.skipped,
-            "shared": dict(self._shared),
-            "groups": [{"names": list(group._params), **group._values} for group in self._groups],
+            "shared": {key: snapshot(value) for key, value in self._shared.items()},
+            "groups": [
+                {"names": list(params), **{key: snapshot(value) for key, value in values.items()}}
+                for params, values in zip(self._params, self._values, strict=True)
+            ],
             "state": {name: {key: a.copy() for key, a in arrays.items()} for name, arrays in self._state.items()},
         }
 
@@ -506,6 +558,7 @@ class Optimizer(Plan):
         ValueError, TypeError
             The state is of another rule, or does not fit; the message says what differs. Nothing has been changed.
         """
+        self._check_idle()
         check_state(state)
         there = {"class": state["class"], **state["switches"]}
         here = {"class": type(self).__name__, **self._settled()}
@@ -516,23 +569,39 @@ class Optimizer(Plan):
         ]
         if differing:
             raise ValueError(f"the state belongs to another optimizer: {'; '.join(differing)}")
-        names, ours = [list(group["names"]) for group in state["groups"]], [list(g._params) for g in self._groups]
+        names, ours = [list(group["names"]) for group in state["groups"]], [list(named) for named in self._params]
         if strict and names != ours:
             raise ValueError(f"the state is of the parameters {names} (by group), not of {ours}")
         common = [name for name in self._state if name in state["state"]]
         for name in common:
-            for key, array in self._state[name].items():
-                found = state["state"][name].get(key)
-                if not isinstance(found, np.ndarray) or found.shape != array.shape or found.dtype != array.dtype:
-                    found = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else repr(found)
-                    raise ValueError(
-                        f"the state {key!r} of {name!r} is {found}, but must be {array.dtype} {array.shape}"
+            saved = state["state"][name]
+            for key in {**self._state[name], **saved}:
+                array, found = self._state[name].get(key), saved.get(key)
+                if (
+                    array is None
+                    or not isinstance(found, np.ndarray)
+                    or (found.shape, found.dtype)
+                    != (
+                        array.shape,
+                        array.dtype,
                     )
-        before = self.t
-        self.t = state["t"]
+                ):
+                    wanted = "is unknown" if array is None else f"must be {array.dtype} {array.shape}"
+                    found = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else repr(found)
+                    raise ValueError(f"the state {key!r} of {name!r} is {found}, but {wanted}")
+        wanted = []
+        if strict:
+            sources = [(0, self._shared, state["shared"])]
+            sources += [
+                (i, ours, theirs) for i, (ours, theirs) in enumerate(zip(self._values, state["groups"], strict=True))
+            ]
+            for index, ours, theirs in sources:
+                if theirs.keys() - {"names"} != ours.keys():
+                    raise ValueError(f"the state has the values {sorted(theirs)}, this optimizer has {sorted(ours)}")
+                wanted += [(index, key, found_again(key, theirs[key], ours[key])) for key in ours]
+        before, self.t = self.t, state["t"]
         try:
-            if strict:
-                self._assign_all(state["shared"], state["groups"])
+            self._assign(wanted)
         except BaseException:
             self.t = before
             raise
@@ -544,7 +613,8 @@ class Optimizer(Plan):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes :meth:`state_dict` to an ``.npz`` file: all of it, or the file that was there stays.
 
-        The file has no pickles. Its arrays are called ``state/<parameter>/<state>``. Functions are not kept.
+        The file has no pickles. Its arrays are called ``state/<parameter>/<state>``. Schedules are kept, functions
+        are not.
 
         Raises
         ------
@@ -555,17 +625,28 @@ class Optimizer(Plan):
 
     def __reduce__(self) -> Any:
         """For pickle and copy: ``copy.copy`` steps the same parameters with a state of its own."""
-        return _rebuild, (type(self), self._regrouped(), self._grads, self._arguments(), self.state_dict())
-
-    def _regrouped(self) -> Parameters:
-        if len(self._groups) == 1:
-            return self.params
-        return [dict(group) for group in self._groups]
+        self._check_not_interim()
+        groups = [dict(group) for group in self.groups]
+        params = groups if len(groups) > 1 else self.params
+        return _rebuild, (type(self), params, self._grads, self._arguments(), self.state_dict())
 
     def _arguments(self) -> dict[str, Any]:
         """Keywords that make this optimizer again."""
-        values = {**self._switches, **self._options, **self._groups[0]._values, "clip_norm": self.clip_norm}
-        return {key: value for key, value in values.items() if key in self._keywords()}
+        arguments = {**self._switches, **self._options, **self._made_with, "clip_norm": self._shared["clip_norm"]}
+        if isinstance(arguments["averaging"], EMA):
+            arguments["averaging"] = EMA(self._shared["averaging"])
+        if self._wide_bounds:
+            arguments["bounds"] = self._bounds()
+        return {key: value for key, value in arguments.items() if key in self._keywords()}
+
+    def _bounds(self) -> tuple[Any, Any]:
+        lower, upper = ({name: arrays[side] for name, arrays in self._state.items()} for side in ("lower", "upper"))
+        return lower, upper
+
+
+for _name in DOMAINS:
+    if _name != "averaging":
+        setattr(Optimizer, _name.partition("[")[0], Live(_name.partition("[")[0]))
 
 
 def _rebuild(cls: type[Optimizer], params: Any, grads: Any, arguments: dict[str, Any], state: Any) -> Optimizer:
@@ -574,7 +655,31 @@ def _rebuild(cls: type[Optimizer], params: Any, grads: Any, arguments: dict[str,
     return optimizer
 
 
-def load(path: str | os.PathLike[str], params: Arrays, grads: Arrays | None = None, **keywords: Any) -> Optimizer:
+def views(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Through a view an array can be changed, but not be resized or get another dtype under the engine."""
+    return {key: array.view() for key, array in arrays.items()}
+
+
+def snapshot(value: Any) -> Any:
+    """A hyper-parameter that later updates of it do not change."""
+    if isinstance(value, tuple):
+        return tuple(map(snapshot, value))
+    return copy.copy(value) if isinstance(value, Feedback) else value
+
+
+def found_again(key: str, saved: Any, current: Any) -> Any:
+    """A saved hyper-parameter; a function that the file could not keep is the one that is here."""
+    if isinstance(saved, (list, tuple)):
+        pair = current if isinstance(current, tuple) else (None,) * len(saved)
+        return tuple(found_again(key, one, other) for one, other in zip(saved, pair, strict=True))
+    if saved == LOST:
+        if not callable(current):
+            raise ValueError(f"{key} was {LOST}; pass it as {key}=... when making the optimizer")
+        return current
+    return snapshot(saved)
+
+
+def load(path: str | os.PathLike[str], params: Parameters, grads: Arrays | None = None, **keywords: Any) -> Optimizer:
     """Makes the optimizer that :meth:`Optimizer.save` wrote to a file, for parameters of the same names and shapes.
 
     Parameters
@@ -582,7 +687,7 @@ def load(path: str | os.PathLike[str], params: Arrays, grads: Arrays | None = No
     path : path
         An ``.npz`` file.
     params, grads :
-        As for the optimizer; parameters that were in groups may be given by name alone.
+        As for the optimizer; which group a parameter is in stands in the file.
     **keywords :
         What the file cannot keep, above all hyper-parameters that were functions.
 
@@ -592,37 +697,45 @@ def load(path: str | os.PathLike[str], params: Arrays, grads: Arrays | None = No
         The file cannot be read, is no state, or does not fit the parameters.
     """
     state = read_state(path)
-    cls = {cls.__name__: cls for cls in CATALOGUE.values()}.get(state["class"])
+    where, cls = os.fsdecode(path), CLASSES.get(state["class"])
     if cls is None:
-        raise ValueError(f"{os.fspath(path)} is the state of {state['class']!r}, which this version does not have")
-    averaging, shared, groups = keywords.get("averaging"), state["shared"], state["groups"]
+        raise ValueError(f"{where} is the state of {state['class']!r}, which this version does not have")
+    shared, groups, made_with = state["shared"], state["groups"], state["made_with"]
     if "clip_norm" in keywords:
         shared["clip_norm"] = keywords["clip_norm"]
-    if isinstance(averaging, EMA):
-        shared["averaging"] = averaging.decay
-    for group in groups:
-        group.update({key: value for key, value in keywords.items() if key in group})
+    if isinstance(keywords.get("averaging"), EMA):
+        shared["averaging"] = keywords["averaging"].decay
+    for values in (made_with, *groups):
+        values.update({key: value for key, value in keywords.items() if key in values})
     lost = {key for values in (shared, *groups) for key, value in values.items() if is_lost(value)}
     if lost:
         raise ValueError(f"{', '.join(sorted(lost))} was {LOST}; pass it again: load(..., {min(lost)}=...)")
 
-    named, mapped = named_parameters(params, 0)
+    named: dict[str, np.ndarray] = {}
+    mapped = False
+    for entry in group_entries(params) or [{"params": params}]:
+        some, mapped = named_parameters(entry["params"], len(named))
+        named.update(some)
     names = [name for group in groups for name in group["names"]]
     if sorted(named) != sorted(names):
-        raise ValueError(f"{os.fspath(path)} is the state of the parameters {names}, not of {list(named)}")
+        raise ValueError(f"{where} is the state of the parameters {names}, not of {list(named)}")
+    entries = []
+    for group in groups:
+        chosen = {name: named[name] for name in group["names"]}
+        values = {key: value for key, value in group.items() if key != "names"}
+        entries.append({"params": chosen if mapped else list(chosen.values()), **values})
     if len(groups) > 1:
-        entries = []
-        for group in groups:
-            chosen = {name: named[name] for name in group["names"]}
-            values = {key: value for key, value in group.items() if key != "names"}
-            entries.append({"params": chosen if mapped else list(chosen.values()), **values})
         params = entries
-    switches = dict(state["switches"])
-    if switches["averaging"] is not None:
-        switches["averaging"] = EMA(shared["averaging"]) if switches["averaging"] == "EMA" else Polyak()
-    if switches["bounds"] == "arrays":
-        switches["bounds"] = [{name: state["state"][name][side] for name in named} for side in ("lower", "upper")]
-    arguments = {**switches, **groups[0], "on_nonfinite": state["on_nonfinite"], "clip_norm": shared["clip_norm"]}
+    elif mapped:
+        params = entries[0]["params"]
+    arguments = {**state["switches"], **made_with, "on_nonfinite": state["on_nonfinite"], **shared}
+    arguments.update({key: value for key, value in groups[0].items() if is_lost(made_with.get(key))})
+    if arguments["averaging"] is not None:
+        kind = state["switches"]["averaging"]
+        arguments["averaging"] = {None: None, "EMA": EMA(shared["averaging"]), "Polyak": Polyak()}[kind]
+    if arguments["bounds"] == "arrays":
+        kept = state["state"]
+        arguments["bounds"] = tuple({name: kept[name][side] for name in named} for side in ("lower", "upper"))
     arguments = {key: value for key, value in arguments.items() if key in cls._keywords()}
     optimizer = cls(params, grads, **{**arguments, **keywords})
     optimizer.load_state_dict(state)

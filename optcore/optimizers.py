@@ -180,7 +180,7 @@ class Momentum(SGD):
 
     name = "momentum"
     forms = ({}, {"dampening": 0.5}, {"velocity": "ema"})
-    nesterov = False
+    _nesterov = False
 
     def __init__(
         self,
@@ -193,7 +193,8 @@ class Momentum(SGD):
         velocity: str = "heavy_ball",
         **options: Unpack[Options],
     ):
-        self._init_momentum(params, grads, lr, momentum, dampening, velocity, self.nesterov, options)
+        self._check_keywords(options)
+        self._init_momentum(params, grads, lr, momentum, dampening, velocity, self._nesterov, options)
 
 
 class Velocity(Optimizer):
@@ -286,7 +287,7 @@ class Nesterov(Momentum):
     """
 
     name = "nesterov"
-    nesterov = True
+    _nesterov = True
 
 
 class Adagrad(Optimizer):
@@ -338,7 +339,7 @@ class Adagrad(Optimizer):
         initial_accumulator: float = 0.0,
         **options: Unpack[Options],
     ):
-        start = check_number("initial_accumulator", initial_accumulator, DOMAINS["lr"])
+        start = check_number("initial_accumulator", initial_accumulator, DOMAINS["lr"], or_function=False)
         super().__init__(
             params,
             grads,
@@ -521,7 +522,7 @@ class Rprop(Optimizer):
         **options: Unpack[Options],
     ):
         forget = check_choice("variant", variant, ("irprop-", "rprop-")) == "irprop-"
-        lr = check_number("lr", lr, DOMAINS["step_sizes[0]"])
+        lr = check_number("lr", lr, DOMAINS["step_sizes[0]"], or_function=False)
         super().__init__(
             params,
             grads,
@@ -640,6 +641,7 @@ class AMSGrad(Adam):
         eps_form: str = "outside",
         **options: Unpack[Options],
     ):
+        self._check_keywords(options)
         super().__init__(params, grads, lr=lr, betas=betas, eps=eps, eps_form=eps_form, amsgrad=True, **options)
 
 

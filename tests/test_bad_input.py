@@ -1,5 +1,6 @@
 """Promises 2 and 3: what cannot be used as it is, is an error that says what to do, and nothing has changed."""
 
+import copy
 import io
 import json
 import zipfile
@@ -68,6 +69,11 @@ PARAMETERS = {
     "empty name": ({"": P}, TypeError, "non-empty strings"),
     "group without params": ([{"lr": 1.0}], ValueError, 'group 0 has no "params"'),
     "unknown key of a group": ([{"params": P, "betaz": (0.9, 0.9)}], TypeError, "did you mean 'betas'?"),
+    "shared key in a group": (
+        [{"params": P, "clip_norm": 1.0}],
+        TypeError,
+        "group 0: clip_norm is the same for all groups; give it to Adam",
+    ),
     "same name in two groups": ([{"params": {"a": P}}, {"params": {"a": P.copy()}}], ValueError, "two parameters"),
     "names in one group": ([{"params": {"a": P}}, {"params": [P.copy()]}], TypeError, "or none"),
     "bad value in a group": ([{"params": P, "lr": -1.0}], ValueError, "lr must be a finite number >= 0, got -1.0"),
@@ -202,6 +208,14 @@ KEYWORDS = [
     (oc.Adam, {"learning_rate": 0.1}, TypeError, "unknown keyword 'learning_rate'"),
     (oc.Adam, {"beta": (0.9, 0.9)}, TypeError, "unknown keyword 'beta'; did you mean 'betas'?"),
     (oc.Adam, {"weight_deacy": 0.1}, TypeError, "did you mean 'weight_decay'?"),
+    (oc.AMSGrad, {"amsgrad": True}, TypeError, "unknown keyword 'amsgrad'"),
+    (oc.Nesterov, {"lr": 1.0, "nesterov": True}, TypeError, "unknown keyword 'nesterov'"),
+    (oc.Adam, {"lr": 10**400}, ValueError, "lr must be a finite number >= 0, got 1000000000"),
+    (oc.Adam, {"threads": 2**70}, ValueError, "threads must be from 1 to 1024"),
+    (oc.Adam, {"bounds": [(0, 1), (0, 1)]}, TypeError, "from pairs for each element make two arrays"),
+    (oc.Rprop, {"lr": lambda t: 0.1}, TypeError, "lr must be a finite number > 0, got <function"),
+    (oc.Adam, {"grads": 1e-3}, TypeError, "did you mean lr=0.001?"),
+    (oc.Optimizer, {}, TypeError, "Optimizer is the base of optimizers; make one of them"),
     (oc.AdamW, {"decoupled_weight_decay": False}, TypeError, "unknown keyword 'decoupled_weight_decay'"),
     (oc.Adam, {"weight_decay": -1.0}, ValueError, "weight_decay must be"),
     (oc.Adam, {"clip_norm": 0.0}, ValueError, "clip_norm must be a number > 0, or None, got 0.0"),
@@ -210,7 +224,7 @@ KEYWORDS = [
     (oc.Adam, {"on_nonfinite": "ignore"}, ValueError, "on_nonfinite must be one of 'allow', 'raise', 'skip'"),
     (oc.Adam, {"averaging": 0.99}, TypeError, "averaging must be optcore.EMA"),
     (oc.Adam, {"averaging": oc.EMA(1.0)}, ValueError, "averaging must be at least 0 and below 1"),
-    (oc.Adam, {"threads": 0}, ValueError, "threads must be at least 1, got 0"),
+    (oc.Adam, {"threads": 0}, ValueError, "threads must be from 1 to 1024, got 0"),
     (oc.Adam, {"threads": 1.5}, TypeError, "threads must be an integer"),
     (oc.Adam, {"bounds": 1.0}, TypeError, "bounds must be a pair (lower, upper), got 1.0"),
     (oc.Adam, {"bounds": (1.0, 0.0)}, ValueError, "the lower bound of '0' must be at most the upper"),
@@ -258,6 +272,10 @@ def test_what_float32_cannot_hold():
         oc.Adam(np.zeros(4, np.float32), eps=1e-50)
     with pytest.raises(ValueError, match="lr must be a finite number >= 0 that float32 can hold"):
         oc.Adam([np.zeros(4), np.zeros(4, np.float32)], lr=1e39)
+    with pytest.raises(ValueError, match=r"'0' is float32, which cannot hold 1e\+39, the first s"):
+        oc.Adagrad(np.zeros(4, np.float32), initial_accumulator=1e39)
+    with pytest.raises(ValueError, match=r"'0' is float32, which cannot hold the lower bound -1e\+300"):
+        oc.Adam(np.zeros(4, np.float32), bounds=(-1e300, None))
 
 
 def test_changed_arrays():
@@ -316,8 +334,8 @@ def test_state_cannot_be_resized_or_replaced():
     [
         (lambda t: NAN, ValueError, "lr must be a finite number >= 0, but its schedule gave nan at t = 1"),
         (lambda t: -1.0, ValueError, "but its schedule gave -1.0 at t = 1"),
-        (lambda t: "fast", TypeError, "must be real number, not str"),
-        (lambda t: None, TypeError, "must be real number"),
+        (lambda t: "fast", TypeError, "lr must be a finite number >= 0, but its schedule gave 'fast' at t = 1"),
+        (lambda t: None, TypeError, "but its schedule gave None at t = 1"),
         (lambda t: 1 / (t - 1), ZeroDivisionError, "division by zero"),
         (lambda: 0.1, TypeError, "positional argument"),
     ],
@@ -336,6 +354,55 @@ def test_schedules(schedule, error, words):
     assert opt.t == 1
     opt.groups[1]["lr"] = 0.1
     opt.step([np.ones(3)] * 2)
+
+
+@pytest.mark.parametrize("bound", [False, True])
+def test_a_schedule_that_changes_the_arrays(bound):
+    """What its function does is noticed, because arrays are looked at behind it."""
+    for meddle, words in [
+        (lambda p, g: p.resize(10, refcheck=False), "was resized"),
+        (lambda p, g: g.resize(10, refcheck=False), "has shape"),
+        (lambda p, g: p.setflags(write=False), "read-only"),
+    ]:
+        p, g = np.zeros(100_000), np.ones(100_000)
+        opt = oc.SGD(p, g if bound else None, lr=lambda t, p=p, g=g, meddle=meddle: meddle(p, g) or 0.1)
+        with pytest.raises(ValueError, match=words):
+            opt.step() if bound else opt.step(g)
+        assert not p.any()
+        assert opt.t == 0
+    p = np.zeros(100_000)
+    opt = oc.Velocity(p, lr=0.1, momentum=lambda t: p.resize(10, refcheck=False) or 0.5)
+    with pytest.raises(ValueError, match="was resized"), opt.lookahead():
+        pass
+
+
+def test_a_schedule_that_changes_the_optimizer():
+    p, made = np.zeros(3), []
+    for meddle in (
+        lambda opt: setattr(opt, "lr", 0.5),
+        lambda opt: setattr(opt, "t", 7),
+        lambda opt: opt.load_state_dict(oc.SGD(p, lr=1.0).state_dict()),
+        lambda opt: opt.state_dict(),
+    ):
+        opt = oc.SGD(p, np.ones(3), lr=lambda t, meddle=meddle: meddle(made[-1]) or 0.1)
+        made.append(opt)
+        with pytest.raises(RuntimeError, match="while one of its steps is running"):
+            opt.step()
+        assert opt.t == 0
+    opt = oc.Velocity(p, lr=0.1, momentum=lambda t: made[-1].lookahead().__enter__() or 0.5)
+    made.append(opt)
+    with pytest.raises(RuntimeError, match="while a step of the same optimizer was running"):
+        opt.step(np.ones(3))
+    assert not p.any()
+
+
+def test_a_list_that_lies_about_its_length():
+    class Liar(list):
+        def __iter__(self):
+            return iter([])
+
+    with pytest.raises(ValueError, match="got 0 gradients for 400 parameters"):
+        oc.SGD([np.zeros(3) for _ in range(400)], lr=0.1).step(Liar([np.zeros(3)] * 400))
 
 
 def test_step_inside_a_step():
@@ -367,8 +434,21 @@ def test_live_values():
         del opt.groups[0]["lr"]
     with pytest.raises(ValueError, match="clip_norm must be"):
         opt.clip_norm = -1.0
-    with pytest.raises(ValueError, match="first step"):
+    with pytest.raises(AttributeError, match="lr is fixed"):
         oc.Rprop(np.zeros(3)).lr = 0.1
+    for name, words in [
+        ("threads", "threads is fixed when the optimizer is made"),
+        ("eps_form", "eps_form is fixed"),
+        ("lrr", "has no attribute 'lrr'; did you mean 'lr'?"),
+        ("params", "has no setter|can't set"),
+    ]:
+        with pytest.raises(AttributeError, match=words):
+            setattr(opt, name, 1)
+    with pytest.raises(AttributeError, match="SGD has no betas; its hyper-parameters are lr, weight_decay"):
+        oc.SGD(np.zeros(3), lr=1.0).betas  # noqa: B018
+    with pytest.raises(ValueError, match="eps must be"):
+        opt.eps = -1.0
+    assert opt.eps == 1e-8
     for t, error in [(-1, ValueError), (2**62 + 1, ValueError), (1.0, TypeError), (True, TypeError)]:
         with pytest.raises(error, match="t must be"):
             opt.t = t
@@ -397,6 +477,8 @@ def test_look_ahead():
             opt.step(np.ones(3))
         with pytest.raises(RuntimeError, match="at the look-ahead point"), opt.lookahead():
             pass
+        with pytest.raises(RuntimeError, match="copy the optimizer after the with block"):
+            copy.copy(opt)
     with pytest.raises(ZeroDivisionError), opt.lookahead():
         raise ZeroDivisionError
     assert bits(p) == before
@@ -434,6 +516,18 @@ STATES = [
     (lambda: stepped(averaging=oc.Polyak()).state_dict(), "averaging is 'Polyak' there, None here"),
     (lambda: stepped(bounds=(0, None)).state_dict(), "bounds is [0.0, None] there, None here"),
     (lambda: altered(t=-1), "t must be"),
+    (lambda: altered(skipped="x"), "skipped of the state cannot be 'x'"),
+    (lambda: altered(skipped=-1), "skipped of the state cannot be -1"),
+    (lambda: altered(switches=None), "switches of the state cannot be None"),
+    (lambda: altered(state=None), "state of the state cannot be None"),
+    (lambda: altered(shared={}), "the state lacks clip_norm"),
+    (lambda: altered(groups=[{"names": "Wb"}]), "a group of the state has no list of names"),
+    (lambda: altered(groups=[{"names": ["W", "b"]}]), "the state has the values ['names'], this optimizer has"),
+    (lambda: altered(state={**altered()["state"], "W": 3}), "the state of 'W' cannot be 3"),
+    (
+        lambda: altered(state={**altered()["state"], "W": {**altered()["state"]["W"], "b": np.ones(3)}}),
+        "the state 'b' of 'W' is float64 (3,), but is unknown",
+    ),
     (lambda: altered(t=1.5), "t must be"),
     (lambda: oc.Adam({"W": np.ones((2, 3))}).state_dict(), "the state is of the parameters [['W']]"),
     (lambda: oc.Adam({"W": np.ones((3, 2)), "b": np.ones(3)}).state_dict(), "the state 'm' of 'W' is float64 (3, 2)"),
@@ -451,6 +545,7 @@ STATES = [
 @pytest.mark.parametrize(("make_state", "words"), STATES, ids=[words for _, words in STATES])
 def test_states(make_state, words):
     opt = stepped(lr=0.25)
+    opt.step({"W": np.full((2, 3), -2.0), "b": np.ones(3)})
     before = [bits(a) for kept in opt.state.values() for a in kept.values()], opt.t, dict(opt.groups[0])["lr"]
     state = make_state()
     with pytest.raises((ValueError, TypeError)) as caught:

@@ -28,10 +28,11 @@ def test_class(name):
     assert getattr(oc, cls.__name__) is cls
     assert cls.__name__ in oc.__all__
     assert cls.__name__.lower() == name.replace("_", "")
+    text = inspect.cleandoc(cls.__doc__)
     for section in ("Parameters", "Examples", ">>> "):
-        assert section in cls.__doc__, f"the docstring of {cls.__name__} lacks {section}"
-    assert name == "gradient_scaled" or "References" in cls.__doc__
-    documented = re.findall(r"^    ([\w, *]+) :$|^    ([\w, ]+) : ", cls.__doc__, re.M)
+        assert section in text, f"the docstring of {cls.__name__} lacks {section}"
+    assert name == "gradient_scaled" or "References" in text
+    documented = re.findall(r"^([\w, *]+) :$|^([\w, ]+) : ", text, re.M)
     documented = {word for line in documented for word in re.findall(r"\w+", "".join(line))}
     own = {p.name for p in inspect.signature(cls).parameters.values() if p.kind is p.KEYWORD_ONLY}
     assert own <= documented, f"undocumented: {own - documented}"

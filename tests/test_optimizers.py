@@ -3,14 +3,18 @@
 import copy
 import multiprocessing
 import pickle
+import signal
 import subprocess
 import sys
+import threading
+import weakref
 
 import numpy as np
 import pytest
 from support import FORM_IDS, FORMS, bits, gradients, make, start
 
 import optcore as oc
+from optcore.files import read_state
 
 ONES = np.ones(3)
 
@@ -470,7 +474,179 @@ def test_files_keep_everything(tmp_path):
     assert [group["lr"] for group in faster.groups] == [1.0, 1.0]
 
 
+@pytest.mark.parametrize("cls", [oc.SGD, oc.RMSprop])
+def test_momentum_that_has_become_zero(cls, tmp_path):
+    """The rule stays what it was made with, in copies and files too."""
+    p = np.zeros(2)
+    opt = cls([{"params": {"a": p}, "momentum": 0.0}], lr=0.1, momentum=0.9)
+    opt.step({"a": np.ones(2)})
+    opt.save(tmp_path / "run.npz")
+    for other in (copy.deepcopy(opt), pickle.loads(pickle.dumps(opt)), oc.load(tmp_path / "run.npz", {"a": p.copy()})):
+        assert other.momentum == 0.0
+        assert bits(other.state["a"]["b"]) == bits(opt.state["a"]["b"])
+    with pytest.raises(ValueError, match=r"rule is '\w*momentum' there, '\w+' here"):
+        cls({"a": p}, lr=0.1).load_state_dict(opt.state_dict())
+
+
+def test_bounds_of_parameters_as_long_as_a_block(tmp_path):
+    params = [np.zeros(1024), np.zeros(3)]
+    opt = oc.SGD(params, lr=1.0, bounds=(-1, 1))
+    assert "lower" not in opt.state["0"]
+    opt.save(tmp_path / "run.npz")
+    oc.load(tmp_path / "run.npz", params)
+    with pytest.raises(ValueError, match=r"bounds is \[-1.0, 1.0\] there, \[-5.0, 1.0\] here"):
+        oc.SGD(params, lr=1.0, bounds=(-5, 1)).load_state_dict(opt.state_dict())
+    wide = np.full(1024, -0.5)
+    opt = oc.SGD(params[0], lr=1.0, bounds=(wide, None))
+    wide[:] = 9.0  # ours since
+    copy.deepcopy(opt).step(np.ones(1024))
+    opt.step(np.ones(1024))
+    assert (params[0] == -0.5).all()
+
+
+def test_loading_groups_and_other_orders(tmp_path):
+    a, b = np.zeros(2), np.zeros(3)
+    opt = oc.SGD([{"params": {"a": a}}, {"params": {"b": b}, "lr": 0.5}], lr=1.0)
+    opt.save(tmp_path / "run.npz")
+    for params in (
+        [{"params": {"a": a}}, {"params": {"b": b}}],
+        {"b": b, "a": a},
+    ):
+        assert [group["lr"] for group in oc.load(tmp_path / "run.npz", params).groups] == [1.0, 0.5]
+    oc.Momentum({"a": a, "b": b}, lr=1.0).save(tmp_path / "one.npz")
+    assert list(oc.load(tmp_path / "one.npz", {"b": b, "a": a}).state) == ["a", "b"]
+
+
+def test_schedules_are_kept_in_files(tmp_path):
+    p = np.zeros(2)
+    schedule = oc.Warmup(3, oc.Cosine(0.5, steps=10))
+    opt = oc.Adam(p, lr=schedule, betas=(oc.Linear(0.5, 0.9, steps=10), 0.99), averaging=oc.EMA(schedule))
+    for _ in range(5):
+        opt.step(np.ones(2))
+    opt.save(tmp_path / "run.npz")
+    q = p.copy()
+    other = oc.load(tmp_path / "run.npz", q)
+    assert (other.lr, other.betas) == (opt.lr, opt.betas)
+    opt.step(np.ones(2))
+    other.step(np.ones(2))
+    assert bits(p) == bits(q)
+    assert "EMA(decay=Warmup(" in repr(other)
+
+
+@pytest.mark.parametrize("way", ["file", "pickle", "deepcopy", "state_dict"])
+def test_feedback_is_kept(way, tmp_path):
+    p = np.zeros(2)
+    opt = oc.SGD(p, lr=oc.Plateau(1.0, factor=0.5, patience=0))
+    opt.lr.update(1.0)
+    opt.lr.update(1.0)
+    assert opt.lr(0) == 0.5
+    if way == "file":
+        opt.save(tmp_path / "run.npz")
+        other = oc.load(tmp_path / "run.npz", np.zeros(2))
+    elif way == "state_dict":
+        other = oc.SGD(np.zeros(2), lr=oc.Plateau(1.0, factor=0.5, patience=0))
+        other.load_state_dict(opt.state_dict())
+    else:
+        other = copy.deepcopy(opt) if way == "deepcopy" else pickle.loads(pickle.dumps(opt))
+    assert other.lr is not opt.lr
+    assert (other.lr(0), other.lr.best) == (0.5, 1.0)
+    assert other.lr.update(1.0) == 0.25
+    assert opt.lr(0) == 0.5
+
+
+def test_half_a_pair_can_be_a_function(tmp_path):
+    p = np.zeros(2)
+    opt = oc.Adam(p, betas=(0.75, lr_of))
+    opt.save(tmp_path / "run.npz")
+    other = oc.Adam(p, betas=(0.5, lr_of))
+    other.load_state_dict(read_state(tmp_path / "run.npz"))
+    assert other.betas == (0.75, lr_of)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links and modes of POSIX")
+def test_saving_keeps_links_and_modes(tmp_path):
+    opt = oc.SGD(np.zeros(2), lr=1.0)
+    real, link = tmp_path / "real.npz", tmp_path / "link.npz"
+    opt.save(str(real).encode())
+    real.chmod(0o640)
+    link.symlink_to(real)
+    opt.save(link)
+    assert link.is_symlink()
+    assert real.stat().st_mode & 0o777 == 0o640
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["link.npz", "real.npz"]
+
+
+def test_hyper_parameters_are_attributes():
+    opt = oc.Adam([{"params": np.zeros(2)}, {"params": np.zeros(2), "betas": (0.5, 0.5)}], clip_norm=2.0)
+    assert (opt.lr, opt.betas, opt.clip_norm) == (1e-3, (0.9, 0.999), 2.0)
+    opt.betas = (0.25, 0.5)
+    opt.clip_norm = None
+    assert [group["betas"] for group in opt.groups] == [(0.25, 0.5), (0.25, 0.5)]
+    assert opt.clip_norm is None
+
+
+def test_nothing_keeps_an_optimizer_alive():
+    opt = oc.Adam(np.zeros(2))
+    opt.groups, opt.state  # noqa: B018
+    watch = weakref.ref(opt)
+    del opt
+    assert watch() is None, "a cycle would keep parameters and state until the next collection"
+
+
 # ---------------------------------------------------------------------- threads and processes
+
+
+def test_a_thread_that_cannot_start(monkeypatch):
+    started = []
+
+    def start_one(thread, original=threading.Thread.start):
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        original(thread)
+
+    p = np.zeros(50_000)
+    opt = oc.SGD(p, lr=1.0, threads=5)
+    monkeypatch.setattr(threading.Thread, "start", start_one)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        opt.step(np.ones(50_000))
+    assert not p.any()
+    assert opt.t == 0
+    monkeypatch.undo()
+    opt.step(np.ones(50_000))
+    assert (p == -1.0).all()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs setitimer")
+def test_interrupts_leave_whole_steps():
+    """A timer interrupts again and again; every step either was made and counted, or was not begun."""
+
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(*_):
+        raise Interrupted
+
+    size = 300_000
+    p, g = np.zeros(size), np.ones(size)
+    opt = oc.SGD(p, lr=1.0, threads=2)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    interrupts = 0
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 1e-3, 1.7e-3)
+        while interrupts < 200:
+            try:
+                while True:
+                    opt.step(g)
+            except Interrupted:
+                interrupts += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert p[0] == -opt.t
+    assert (p == p[0]).all()
+    opt.step(g)
+    assert (p == -opt.t).all()
 
 
 def test_threads_may_step_different_optimizers():

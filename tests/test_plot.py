@@ -1,4 +1,4 @@
-"""The picture of the loss curves."""
+"""The pictures: of loss curves and of schedules."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ from matplotlib.figure import Figure
 
 from optcore import CATALOGUE
 from optcore.compare import Settings, compare
-from optcore.plot import loss_curves, save_loss_curves
+from optcore.feedback import Plateau
+from optcore.plot import (
+    COLUMNS,
+    loss_curves,
+    save_loss_curves,
+    save_schedule_curve,
+    schedule_curve,
+    schedule_points,
+)
+from optcore.schedules import Constant, Cosine, Exponential, Linear, MultiStep, Warmup
 
 
 @pytest.fixture(scope="module")
@@ -57,5 +66,80 @@ def test_formats(result, tmp_path, suffix):
 def test_a_figure_of_its_own(result):
     pyplot = pytest.importorskip("matplotlib.pyplot")
     ax = loss_curves(result)
+    assert pyplot.gcf() is ax.figure
+    pyplot.close(ax.figure)
+
+
+# ---------------------------------------------------------------------------- schedules
+
+
+def test_schedule_curve():
+    schedule = Warmup(5, Cosine(1e-3, steps=50))
+    ax = Figure().subplots()
+    assert schedule_curve(schedule, 100, ax) is ax
+    (line,) = ax.lines
+    assert np.array_equal(line.get_xdata(), np.arange(100))
+    assert np.array_equal(line.get_ydata(), [schedule(t) for t in range(100)])
+    assert ax.get_xlabel() == "completed updates t"
+    assert ax.get_ylabel() == "value"
+    assert ax.get_title() == repr(schedule)
+    assert ax.get_xlim() == (0, 99)
+    assert ax.get_yscale() == "linear"
+    assert line.get_marker() == ""
+    assert schedule_curve(schedule, 50, Figure().subplots()).lines[0].get_marker() == "."
+
+
+def test_a_long_schedule_keeps_what_can_be_seen():
+    schedule = MultiStep(1.0, (1_000_500, 2_000_500, 2_999_999), gamma=0.5)
+    (line,) = schedule_curve(schedule, 3_000_000, Figure().subplots()).lines
+    t, values = line.get_data()
+    assert len(t) <= 8000
+    assert np.array_equal(values, schedule(t))
+    assert {0, 1_000_500, 2_000_500, 2_999_999} <= set(t.tolist())
+    widest = 3_000_000 // COLUMNS
+    drops = np.diff(t)[np.diff(values) < 0]
+    assert len(drops) == 3
+    assert drops.max() < widest  # steep: within one column of pixels
+
+
+def test_schedule_curve_with_a_logarithmic_axis():
+    ax = schedule_curve(Linear(1.0, steps=10), 20, Figure().subplots(), log=True)
+    assert ax.get_yscale() == "log"
+    values = ax.lines[0].get_ydata()
+    assert np.array_equal(values[:10], [Linear(1.0, steps=10)(t) for t in range(10)])
+    assert np.isnan(values[10:]).all()
+
+
+def test_what_has_no_place_is_left_out():
+    values = schedule_curve(Exponential(1.0, 10.0), 400, Figure().subplots()).lines[0].get_ydata()
+    assert values[249] == Exponential(1.0, 10.0)(249)
+    assert np.isnan(values[251:]).all()
+
+
+def test_points_that_are_known_are_drawn():
+    points = schedule_points(Constant(2.0), 5)
+    (line,) = schedule_curve(Constant(1.0), 5, Figure().subplots(), points=points).lines
+    assert np.array_equal(line.get_ydata(), [2.0] * 5)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "steps", "error"),
+    [(Plateau(0.1), 10, TypeError), (Constant(1.0), 0, ValueError), (Constant(1.0), 1.5, TypeError)],
+)
+def test_schedule_curve_checks(schedule, steps, error):
+    with pytest.raises(error):
+        schedule_curve(schedule, steps, Figure().subplots())
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("steps", [1, 1000])
+def test_save_schedule_curve(tmp_path, log, steps):
+    save_schedule_curve(Cosine(1e-3, steps=500), steps, tmp_path / "picture.svg", log=log)
+    assert (tmp_path / "picture.svg").read_text().startswith("<?xml")
+
+
+def test_a_schedule_in_a_figure_of_its_own():
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    ax = schedule_curve(Constant(1.0), 10)
     assert pyplot.gcf() is ax.figure
     pyplot.close(ax.figure)

@@ -14,6 +14,10 @@ Design
 - The GIL is given back only where a step takes longer than that costs.
 """
 
+import os
+import threading
+from _thread import allocate_lock
+
 import numpy
 
 cimport numpy as cnp
@@ -70,7 +74,6 @@ cdef struct Array:
     char* average
     char* lower
     char* upper
-    bint wide  # bounds are arrays as long as p, not one block of a constant
 
 
 cdef struct Group:
@@ -188,7 +191,7 @@ cdef class Plan:
     cdef Py_ssize_t lr_slot
     cdef Nonfinite nonfinite
     cdef Averaging averaging
-    cdef bint maximize, decoupled
+    cdef bint maximize, decoupled, wide
     cdef Py_ssize_t threads
     cdef Busy busy
     cdef list backup
@@ -205,9 +208,12 @@ cdef class Plan:
 
     def _bind(
         self, rule, list arrays, bint mapped, Py_ssize_t groups, bint maximize, bint decoupled,
-        str on_nonfinite, averaging, Py_ssize_t threads,
+        bint wide, str on_nonfinite, averaging, Py_ssize_t threads,
     ):
-        """arrays: of (name, parameter, group, state arrays, average, lower, upper), all checked but for overlaps."""
+        """arrays: of (name, parameter, group, state arrays, average, lower, upper), all checked but for overlaps.
+
+        Bounds are None, of the parameter's shape (``wide``), or one block of a constant.
+        """
         cdef Array* a
         cdef Py_ssize_t i, k
         if self.arrays != NULL:
@@ -236,7 +242,7 @@ cdef class Plan:
         self.lr_slot = rule.hyper.index("lr") if "lr" in rule.hyper else -1
         self.nonfinite = {"allow": ALLOW, "raise": RAISE, "skip": SKIP}[on_nonfinite]
         self.averaging = {None: NO_AVERAGE, "EMA": EMA, "Polyak": POLYAK}[averaging]
-        self.maximize, self.decoupled, self.threads = maximize, decoupled, threads
+        self.maximize, self.decoupled, self.wide, self.threads = maximize, decoupled, wide, threads
         self.size, self.group_count, self.owned = len(arrays), groups, len(self.owners)
 
         self.arrays = <Array*> calloc(max(self.size, 1), sizeof(Array))
@@ -259,7 +265,6 @@ cdef class Plan:
                 a.average = cnp.PyArray_BYTES(average)
             if lower is not None:
                 a.lower, a.upper = cnp.PyArray_BYTES(lower), cnp.PyArray_BYTES(upper)
-                a.wide = lower.shape == p.shape
             self.blocks += (a.n + BLOCK - 1) // BLOCK
             self.norm_blocks += (a.n + NORM_BLOCK - 1) // NORM_BLOCK
             self.elements += a.n
@@ -268,10 +273,9 @@ cdef class Plan:
             raise MemoryError
 
     def _bind_gradients(self, grads):
-        """Gradients that every step() without arguments reads; None unbinds."""
-        bound = None if grads is None else self.gather(grads)
-        if bound is not None:
-            self.take_all(bound)
+        """Gradients that every step() without arguments reads."""
+        bound = self.gather(grads)
+        self.take_all(bound)
         self.bound = bound
 
     def _set(self, Py_ssize_t group, str name, setting, str what, double low, double high, str accepted):
@@ -282,6 +286,7 @@ cdef class Plan:
         cdef Py_ssize_t slot = COMMON[name] if name in COMMON else self.rule.hyper.index(name)
         cdef Scheduled* curves
         cdef Scheduled* curve
+        self._check_idle()
         scheduled = dict(self.scheduled)
         scheduled.pop((group, slot), None)
         if callable(setting):
@@ -320,7 +325,7 @@ cdef class Plan:
         FloatingPointError
             A gradient is not finite and ``on_nonfinite="raise"``. Nothing has been changed.
         """
-        cdef tuple gradients
+        cdef tuple gradients = None
         self.occupy(STEPPING)
         try:
             if grads is None:
@@ -329,14 +334,16 @@ cdef class Plan:
                         "step() needs gradients: none were bound. Pass them here, or as the second argument "
                         "when making the optimizer"
                     )
-                self.take_all(self.bound)
-            elif self.size == 1 and not self.mapped and isinstance(grads, numpy.ndarray):
+                gradients = self.bound
+            elif self.size > 1 or self.mapped or not isinstance(grads, numpy.ndarray):
+                gradients = self.gather(grads)
+            # The caller's functions run before arrays are looked at: behind that look no Python code may change them.
+            self.prepare()
+            if gradients is None:
                 self.check_parameter(0)
                 self.take(0, grads)
             else:
-                gradients = self.gather(grads)  # holds them while the GIL is away
                 self.take_all(gradients)
-            self.prepare()
             if self.reduce():
                 self.walk_all()
                 self.updates += 1
@@ -353,6 +360,15 @@ cdef class Plan:
         self.busy = busy
         return 0
 
+    def _check_idle(self):
+        """RuntimeError while a step runs, which may be in another thread, or one of its schedules."""
+        if self.busy == STEPPING:
+            raise RuntimeError("the optimizer cannot be changed, copied or saved while one of its steps is running")
+
+    def _check_not_interim(self):
+        if self.busy == INTERIM:
+            raise RuntimeError("the parameters are at the look-ahead point; copy the optimizer after the with block")
+
     cdef tuple gather(self, grads):
         """The gradients in the order of the parameters."""
         if self.mapped:
@@ -360,23 +376,26 @@ cdef class Plan:
                 raise TypeError(
                     f"gradients must be a mapping of names, as the parameters are, got {type(grads).__name__}"
                 )
-            missing = [name for name in self.names if name not in grads]
-            unknown = [name for name in grads if name not in self.names]
-            if missing or unknown:
+            taken = tuple([grads[name] for name in self.names if name in grads])
+            if len(taken) < self.size or len(grads) > self.size:
+                missing = [name for name in self.names if name not in grads]
+                unknown = [name for name in grads if name not in set(self.names)]
                 raise ValueError(
                     f"gradients and parameters must have the same names; missing: {missing}, unknown: {unknown}"
                 )
-            return tuple([grads[name] for name in self.names])
+            return taken
         if isinstance(grads, numpy.ndarray) and self.size == 1:
             return (grads,)
         if not isinstance(grads, (list, tuple)):
+            hint = f"; did you mean lr={grads!r}?" if isinstance(grads, (int, float)) else ""
             raise TypeError(
                 f"gradients must be {'one array or ' if self.size == 1 else ''}a list or tuple of {self.size} "
-                f"arrays, as the parameters are, got {type(grads).__name__}"
+                f"arrays, as the parameters are, got {type(grads).__name__}{hint}"
             )
-        if len(grads) != self.size:
-            raise ValueError(f"got {len(grads)} gradients for {self.size} parameters")
-        return tuple(grads)
+        taken = tuple(grads)
+        if len(taken) != self.size:
+            raise ValueError(f"got {len(taken)} gradients for {self.size} parameters")
+        return taken
 
     cdef int take_all(self, tuple grads) except -1:
         cdef Py_ssize_t i
@@ -439,7 +458,7 @@ cdef class Plan:
         cdef Py_ssize_t k, j
         cdef Group* group
         cdef Scheduled* curve
-        cdef double x
+        cdef double x = 0.0
         for k in range(self.curve_count):
             curve = &self.curves[k]
             x = value(curve.curve, self.updates)
@@ -448,7 +467,11 @@ cdef class Plan:
             curve.group.c[curve.slot] = x
         if self.functions:
             for place in self.functions:
-                x = self.scheduled[place][0](self.updates)
+                given = self.scheduled[place][0](self.updates)
+                try:
+                    x = given
+                except TypeError:
+                    self.refuse(place, given)
                 if not self.scheduled[place][2] <= x <= self.scheduled[place][3]:
                     self.refuse(place, x)
                 self.groups[<Py_ssize_t> place[0]].c[<Py_ssize_t> place[1]] = x
@@ -460,9 +483,11 @@ cdef class Plan:
                     group.h32[j] = <float> group.h[j]
         return 0
 
-    cdef int refuse(self, tuple place, double x) except -1:
+    cdef int refuse(self, tuple place, x) except -1:
         _, what, _, _, accepted = self.scheduled[place]
-        raise ValueError(f"{what} must be {accepted}, but its schedule gave {x!r} at t = {self.updates}")
+        raise (ValueError if isinstance(x, float) else TypeError)(
+            f"{what} must be {accepted}, but its schedule gave {x!r} at t = {self.updates}"
+        )
 
     cdef bint reduce(self) except -1:
         """What must be known of all gradients before anything is written; false where the step is to be skipped."""
@@ -507,26 +532,27 @@ cdef class Plan:
 
     # ------------------------------------------------------------------ threads
 
-    def _walk(self, Py_ssize_t first, Py_ssize_t last):
-        with nogil:
-            walk(self, first, last)
-
     cdef spread(self):
-        """Equal shares of blocks; an interrupt waits until the step is whole."""
-        cdef Py_ssize_t share = -(-self.blocks // self.threads)
+        """Equal shares of blocks. Once a share is handed out the step becomes whole, whatever interrupts it."""
+        cdef Py_ssize_t share = (self.blocks + self.threads - 1) // self.threads, first
+        cdef Worker worker
+        team = borrow_team(self.threads - 1)
         interrupt = None
-        futures = [
-            pool(self.threads).submit(self._walk, first, min(first + share, self.blocks))
-            for first in range(share, self.blocks, share)
-        ]
+        first = share
+        for worker in team:
+            worker.plan, worker.first, worker.last = self, first, min(first + share, self.blocks)
+            first = worker.last
+            worker.go.release()
         with nogil:
             walk(self, 0, share)
-        for future in futures:
-            while not future.done():
+        for worker in team:
+            while worker.plan is not None:
                 try:
-                    future.result()
-                except KeyboardInterrupt as error:
+                    worker.done.acquire()
+                    worker.plan = None
+                except BaseException as error:  # a signal's; the lock has not been taken
                     interrupt = error
+        return_team(team)
         if interrupt is not None:
             self.updates += 1
             raise interrupt
@@ -537,12 +563,16 @@ cdef class Plan:
         """Moves the parameters to p + mu * v and keeps the old bits; steps are refused until `_leave_interim`."""
         cdef Array* a
         cdef Py_ssize_t i, state = self.rule.state.index(key), slot = self.rule.hyper.index(name)
-        for i in range(self.size):
-            self.check_parameter(i)
-        self.prepare()
-        backup = [p.copy() for p in self.params]
-        self.occupy(INTERIM)
-        self.backup = backup
+        self.occupy(STEPPING)
+        try:
+            self.prepare()
+            for i in range(self.size):
+                self.check_parameter(i)
+            self.backup = [p.copy() for p in self.params]
+        except BaseException:
+            self.busy = FREE
+            raise
+        self.busy = INTERIM
         for i in range(self.size):
             a = &self.arrays[i]
             if a.single:
@@ -575,6 +605,7 @@ cdef class Plan:
 
     @t.setter
     def t(self, value):
+        self._check_idle()
         if isinstance(value, bool) or not isinstance(value, (int, numpy.integer)):
             raise TypeError(f"t must be an integer, got {value!r}")
         if not 0 <= value <= 2**62:
@@ -658,25 +689,64 @@ cdef void update(Plan plan, const Array* a, real* p, Py_ssize_t begin, Py_ssize_
         else:
             plan.loop64(n, p + begin, g, state, group.h)
         if a.lower:
-            bounds = begin if a.wide else 0
+            bounds = begin if plan.wide else 0
             clamp(n, p + begin, <const real*> a.lower + bounds, <const real*> a.upper + bounds)
         if plan.averaging == EMA:
             ema(n, <real*> a.average + begin, p + begin, <real> keep, <real> (1.0 - keep))
         elif plan.averaging == POLYAK:
-            polyak(n, <real*> a.average + begin, p + begin, <real> (plan.updates + 1))
+            polyak(n, <real*> a.average + begin, p + begin, <real> <double> (plan.updates + 1))
         begin += n
 
 
-_pools = {}
+# ---------------------------------------------------------------------- threads
+#
+# Not concurrent.futures, which was tried: it runs Python code, in which an interrupt can strike when a share has been
+# handed out but not yet noted. A lock is taken and released in C, and one that was not taken can be taken again.
 
 
-def pool(Py_ssize_t threads):
-    """One pool of threads for each size, made when first needed and again in a forked child."""
-    if threads not in _pools:
-        import os
-        from concurrent.futures import ThreadPoolExecutor
+cdef class Worker:
+    """A thread that walks the share of a plan which it is given."""
 
-        if not _pools and hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=_pools.clear)
-        _pools[threads] = ThreadPoolExecutor(threads - 1, thread_name_prefix="optcore")
-    return _pools[threads]
+    cdef object go, done
+    cdef Plan plan
+    cdef Py_ssize_t first, last
+
+    def __cinit__(self):
+        self.go, self.done = allocate_lock(), allocate_lock()
+        self.go.acquire()
+        self.done.acquire()
+
+    def run(self):
+        while True:
+            self.go.acquire()
+            with nogil:
+                walk(self.plan, self.first, self.last)
+            self.done.release()
+
+
+idle_teams = {}  # by size; a child after fork has none of its parent's threads
+
+
+def borrow_team(Py_ssize_t size):
+    """That many waiting threads: an idle team, or a new one. Nothing has been written if a thread cannot be started."""
+    teams = idle_teams.setdefault(size, [])
+    if teams:
+        return teams.pop()
+    team = []
+    try:
+        for _ in range(size):
+            worker = Worker()
+            threading.Thread(target=worker.run, name="optcore", daemon=True).start()
+            team.append(worker)
+    except BaseException:
+        return_team(team)
+        raise
+    return team
+
+
+def return_team(team):
+    idle_teams.setdefault(len(team), []).append(team)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=idle_teams.clear)

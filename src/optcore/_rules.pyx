@@ -22,6 +22,20 @@ from libc.math cimport copysign as copysign64, copysignf as copysign32, fabs, fa
 from optcore._scalars cimport power
 
 
+cdef extern from *:
+    """
+    #ifdef OPTCORE_AVX2
+    #define OPTCORE_HAS_AVX2 (__builtin_cpu_supports("avx2") != 0)
+    #else
+    #define OPTCORE_HAS_AVX2 0
+    #endif
+    """
+    const bint OPTCORE_HAS_AVX2
+
+# Whether there is another build of the loops, and the CPU can run it.
+HAS_AVX2 = bool(OPTCORE_HAS_AVX2)
+
+
 cdef inline real sqrt(real x) noexcept nogil:
     if real is float:
         return sqrt32(x)
@@ -416,7 +430,9 @@ class Rule(NamedTuple):
 RULES = {}
 
 
-cdef void add(str name, tuple state, tuple hyper, Scalars scalars, Loop32 loop32, Loop64 loop64):
+cdef int add(str name, tuple state, tuple hyper, Scalars scalars, Loop32 loop32, Loop64 loop64) except -1:
+    if len(state) > MAX_STATE or len(hyper) > MAX_HYPER:
+        raise ValueError(f"{name} has more state or hyper-parameters than _rules.pxd makes room for")
     RULES[name] = Rule(name, state, hyper, <size_t> scalars, <size_t> loop32, <size_t> loop64)
 
 
