@@ -211,7 +211,7 @@ class Optimizer(Plan):
 
     name: str
     """The name in the catalogue and on the command line."""
-    forms: tuple[dict[str, Any], ...] = ({},)
+    forms: ClassVar[tuple[dict[str, Any], ...]] = ({},)
     """Keywords that reach each form of the rule."""
     implied: ClassVar[dict[str, Any]] = {}
     """Options that the class settles."""
@@ -376,7 +376,7 @@ class Optimizer(Plan):
                 for name, p in named.items():
                     if np.isfinite(number) and abs(number) > float(np.finfo(p.dtype).max):
                         raise ValueError(f"{name!r} is {p.dtype}, which cannot hold the {side} bound {number!r}")
-                given = dict.fromkeys(named, number)
+                given = dict.fromkeys(named, np.asarray(number))
             sides.append(
                 {
                     name: np.array(np.broadcast_to(given[name], p.shape if self._wide_bounds else BLOCK_SIZE), p.dtype)
@@ -572,43 +572,44 @@ class Optimizer(Plan):
         names, ours = [list(group["names"]) for group in state["groups"]], [list(named) for named in self._params]
         if strict and names != ours:
             raise ValueError(f"the state is of the parameters {names} (by group), not of {ours}")
-        common = [name for name in self._state if name in state["state"]]
-        for name in common:
-            saved = state["state"][name]
-            for key in {**self._state[name], **saved}:
-                array, found = self._state[name].get(key), saved.get(key)
-                if (
-                    array is None
-                    or not isinstance(found, np.ndarray)
-                    or (found.shape, found.dtype)
-                    != (
-                        array.shape,
-                        array.dtype,
-                    )
-                ):
-                    wanted = "is unknown" if array is None else f"must be {array.dtype} {array.shape}"
-                    found = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else repr(found)
-                    raise ValueError(f"the state {key!r} of {name!r} is {found}, but {wanted}")
-        wanted = []
-        if strict:
-            sources = [(0, self._shared, state["shared"])]
-            sources += [
-                (i, ours, theirs) for i, (ours, theirs) in enumerate(zip(self._values, state["groups"], strict=True))
-            ]
-            for index, ours, theirs in sources:
-                if theirs.keys() - {"names"} != ours.keys():
-                    raise ValueError(f"the state has the values {sorted(theirs)}, this optimizer has {sorted(ours)}")
-                wanted += [(index, key, found_again(key, theirs[key], ours[key])) for key in ours]
+        arrays = self._matching_arrays(state["state"])
+        values = self._matching_values(state) if strict else []
         before, self.t = self.t, state["t"]
         try:
-            self._assign(wanted)
+            self._assign(values)
         except BaseException:
             self.t = before
             raise
         self.skipped = state["skipped"]
-        for name in common:
-            for key, array in self._state[name].items():
-                array[...] = state["state"][name][key]
+        for array, saved in arrays:
+            array[...] = saved
+
+    def _matching_arrays(self, state: Mapping[str, Mapping[str, Any]]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Our state arrays, each with the one that is to be copied to it, of the parameters that both sides have."""
+        found = []
+        for name in [name for name in self._state if name in state]:
+            for key in {**self._state[name], **state[name]}:
+                array, saved = self._state[name].get(key), state[name].get(key)
+                described = f"{saved.dtype} {saved.shape}" if isinstance(saved, np.ndarray) else repr(saved)
+                if array is None:
+                    raise ValueError(f"the state {key!r} of {name!r} is {described}, but is unknown")
+                if not isinstance(saved, np.ndarray) or (saved.shape, saved.dtype) != (array.shape, array.dtype):
+                    wanted = f"{array.dtype} {array.shape}"
+                    raise ValueError(f"the state {key!r} of {name!r} is {described}, but must be {wanted}")
+                found.append((array, saved))
+        return found
+
+    def _matching_values(self, state: Mapping[str, Any]) -> list[tuple[int, str, Any]]:
+        """All hyper-parameters of a state, as `_assign` takes them."""
+        found = []
+        for index, (ours, theirs) in enumerate(
+            [*zip(self._values, state["groups"], strict=True), (self._shared, state["shared"])]
+        ):
+            if theirs.keys() - {"names"} != ours.keys():
+                raise ValueError(f"the state has the values {sorted(theirs)}, this optimizer has {sorted(ours)}")
+            index = index if ours is not self._shared else 0
+            found += [(index, key, found_again(key, theirs[key], ours[key])) for key in ours]
+        return found
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes :meth:`state_dict` to an ``.npz`` file: all of it, or the file that was there stays.

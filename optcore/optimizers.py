@@ -179,7 +179,7 @@ class Momentum(SGD):
     """
 
     name = "momentum"
-    forms = ({}, {"dampening": 0.5}, {"velocity": "ema"})
+    forms: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"dampening": 0.5}, {"velocity": "ema"})
     _nesterov = False
 
     def __init__(
@@ -325,7 +325,11 @@ class Adagrad(Optimizer):
     """
 
     name = "adagrad"
-    forms = ({}, {"lr_decay": 0.1, "initial_accumulator": 0.25}, {"eps_form": "inside"})
+    forms: ClassVar[tuple[dict[str, Any], ...]] = (
+        {},
+        {"lr_decay": 0.1, "initial_accumulator": 0.25},
+        {"eps_form": "inside"},
+    )
 
     def __init__(
         self,
@@ -389,7 +393,7 @@ class RMSprop(Optimizer):
     """
 
     name = "rmsprop"
-    forms = (
+    forms: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
         {"eps_form": "inside"},
         {"momentum": 0.9},
@@ -508,7 +512,7 @@ class Rprop(Optimizer):
     """
 
     name = "rprop"
-    forms = ({}, {"variant": "rprop-"})
+    forms: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"variant": "rprop-"})
 
     def __init__(
         self,
@@ -576,7 +580,7 @@ class Adam(Optimizer):
     """
 
     name = "adam"
-    forms = ({}, {"eps_form": "inside"}, {"eps_form": "hat"})
+    forms: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"eps_form": "inside"}, {"eps_form": "hat"})
 
     def __init__(
         self,
@@ -674,7 +678,7 @@ class AdamW(Adam):
 
     name = "adamw"
     implied: ClassVar[dict[str, Any]] = {"decoupled_weight_decay": True}
-    forms = ({}, {"amsgrad": True})
+    forms: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"amsgrad": True})
 
     def __init__(
         self,
@@ -687,7 +691,7 @@ class AdamW(Adam):
         eps_form: str = "outside",
         amsgrad: bool = False,
         weight_decay: Value = 1e-2,
-        **options: Unpack[Options],
+        **options: Unpack[Options],  # type: ignore[misc]
     ):
         super().__init__(
             params,
