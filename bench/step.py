@@ -123,6 +123,7 @@ def cases(limit):
     floor = limit.Floor().step
     params, grads = arrays(1, 10, np.float64)
     bound, given = oc.Adam(params, grads), oc.Adam(params[0].copy())
+    scheduled = oc.Adam([params[0].copy()], grads, lr=oc.Warmup(500, oc.Cosine(1e-3, steps=10**9)))
     g = grads[0]
     yield (
         "one array of 10 float64",
@@ -130,6 +131,7 @@ def cases(limit):
             "an empty call": floor,
             "optcore step()": bound.step,
             "optcore step(g)": lambda: given.step(g),
+            "optcore step(), scheduled": scheduled.step,
             "NumPy": NumpyAdam(*arrays(1, 10, np.float64)).step,
             **torch_adams(*arrays(1, 10, np.float64)),
         },
