@@ -54,3 +54,14 @@ def test_reference_takes_the_keywords_and_defaults_of_the_class(name, form):
 def test_readme_lists_the_catalogue():
     rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", README.read_text(), re.M)
     assert rows == [(name, cls.__name__) for name, cls in oc.CATALOGUE.items()]
+
+
+@pytest.mark.skipif(not README.exists(), reason="needs the source tree")
+def test_readme_code_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+    names = {}
+    exec("\n".join(blocks), names)
+    assert names["opt"].t == 500
+    assert names["s"](499) == 1e-3
+    assert np.square(names["residual"]).mean() < np.square(names["y"]).mean()
