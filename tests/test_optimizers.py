@@ -627,21 +627,20 @@ def test_interrupts_leave_whole_steps():
     def interrupt(*_):
         raise Interrupted
 
+    def step_until_interrupted(delay):
+        signal.setitimer(signal.ITIMER_REAL, delay)  # once, so that it can only strike in here
+        while True:
+            opt.step(g)
+
     size = 300_000
     p, g = np.zeros(size), np.ones(size)
     opt = oc.SGD(p, lr=1.0, threads=2)
     before = signal.signal(signal.SIGALRM, interrupt)
-    interrupts = 0
     try:
-        signal.setitimer(signal.ITIMER_REAL, 1e-3, 1.7e-3)
-        while interrupts < 200:
-            try:
-                while True:
-                    opt.step(g)
-            except Interrupted:
-                interrupts += 1
+        for delay in np.random.default_rng(0).uniform(2e-4, 3e-3, 200):
+            with pytest.raises(Interrupted):
+                step_until_interrupted(delay)
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert p[0] == -opt.t
     assert (p == p[0]).all()
