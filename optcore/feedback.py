@@ -159,8 +159,8 @@ class BackOff(Feedback):
     ...     if abs(lr * g[0]) < 1e-6:
     ...         break
     ...     opt.step(g)
-    >>> round(p[0], 6), t
-    (1.0, 11)
+    >>> round(float(p[0]), 6), t
+    (1.0, 12)
     """
 
     lr: float
