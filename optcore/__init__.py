@@ -1,9 +1,19 @@
 """The optimizer step as a small, exact, fast library."""
 
+try:
+    from optcore import _scalars  # noqa: F401
+except ModuleNotFoundError:
+    raise ImportError(
+        "optcore was found in its source folder, where it is not compiled; run Python in another folder, "
+        "or compile it here: pip install -e ."
+    ) from None
+
 from optcore.feedback import BackOff, Plateau
 from optcore.optimizer import CATALOGUE, EMA, Optimizer, Polyak, load
 from optcore.optimizers import (
+    FTRL,
     SGD,
+    AdaBelief,
     Adadelta,
     Adagrad,
     Adam,
@@ -11,8 +21,11 @@ from optcore.optimizers import (
     AdamW,
     AMSGrad,
     GradientScaled,
+    Lion,
     Momentum,
+    NAdam,
     Nesterov,
+    RAdam,
     RMSprop,
     Rprop,
     Velocity,
@@ -45,8 +58,10 @@ __version__ = "0.1.0"
 __all__ = [
     "CATALOGUE",
     "EMA",
+    "FTRL",
     "SGD",
     "AMSGrad",
+    "AdaBelief",
     "Adadelta",
     "Adagrad",
     "Adam",
@@ -64,8 +79,10 @@ __all__ = [
     "InverseTime",
     "Join",
     "Linear",
+    "Lion",
     "Momentum",
     "MultiStep",
+    "NAdam",
     "Nesterov",
     "Noam",
     "OneCycle",
@@ -74,6 +91,7 @@ __all__ = [
     "Plateau",
     "Polyak",
     "Polynomial",
+    "RAdam",
     "RMSprop",
     "Root",
     "Rprop",

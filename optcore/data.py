@@ -56,7 +56,7 @@ def load_data(source: str, target: str | None = None) -> Data:
     if not Path(source).is_file():
         close = difflib.get_close_matches(source, BUNDLED, n=1)
         hint = f"; did you mean {close[0]}?" if close else f"; the bundled data sets are {' and '.join(BUNDLED)}"
-        raise DataError(f"there is no file {source}{hint}")
+        raise DataError(f"{source} is a folder" if Path(source).is_dir() else f"there is no file {source}{hint}")
     return load_csv(Path(source), target)
 
 

@@ -40,6 +40,11 @@ DOMAINS = {
     "rho": FRACTION,
     "eps": POSITIVE,
     "lr_decay": NOT_NEGATIVE,
+    "momentum_decay": NOT_NEGATIVE,
+    "eps_root": NOT_NEGATIVE,
+    "beta": NOT_NEGATIVE,
+    "l1": NOT_NEGATIVE,
+    "l2": NOT_NEGATIVE,
     "etas[0]": Domain(math.ulp(0.0), BELOW_ONE, "above 0 and below 1"),
     "etas[1]": Domain(ABOVE_ONE, MAX, "a finite number > 1"),
     "step_sizes[0]": POSITIVE,
@@ -49,12 +54,24 @@ DOMAINS = {
     "clip_norm": LIMIT,
     "averaging": FRACTION,
 }
+ALIASES = {
+    "learning_rate": "lr",
+    "alpha": "lr",
+    "epsilon": "eps",
+    "mu": "momentum",
+    "beta_1": "betas",
+    "beta_2": "betas",
+    "beta1": "betas",
+    "beta2": "betas",
+    "param_groups": "groups",
+}
+"""What others call our keywords."""
 PAIRS = ("betas", "etas", "step_sizes")
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
     """The end of an error message about an unknown name."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    close = [ALIASES[name]] if ALIASES.get(name) in known else difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return (f"; did you mean {close[0]!r}?" if close else ".") + f" Accepted: {', '.join(known)}"
 
 

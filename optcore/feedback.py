@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from optcore.domains import Domain, check_choice, check_number
-from optcore.schedules import NOT_NEGATIVE, POSITIVE, check_integer
+from optcore.domains import NOT_NEGATIVE, POSITIVE, Domain, check_choice, check_flag, check_number
+from optcore.schedules import check_integer
 
 __all__ = ["BackOff", "Feedback", "Plateau"]
 
@@ -57,7 +57,7 @@ def check_metric(metric: Any) -> float:
 
 @dataclass
 class Plateau(Feedback):
-    """Multiplies the learning rate by ``factor`` when a metric has not become better for more than ``patience`` updates.
+    """Multiplies the learning rate by ``factor`` where a metric has not become better for some updates.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class Plateau(Feedback):
     factor : float
         Above 0 and below 1.
     patience : int
-        Updates without improvement that are put up with.
+        Updates without improvement that are put up with: the one after them reduces.
     threshold : float
         How much better is better: a share of the best value (``relative``), or a difference.
     relative : bool
@@ -105,7 +105,8 @@ class Plateau(Feedback):
         self.threshold = check_number("threshold", self.threshold, NOT_NEGATIVE)
         self.cooldown = check_integer("cooldown", self.cooldown, 0)
         self.minimum = check_number("minimum", self.minimum, NOT_NEGATIVE)
-        check_choice("mode", self.mode, ("min", "max"))
+        self.relative = check_flag("relative", self.relative)
+        self.mode = str(check_choice("mode", self.mode, ("min", "max")))
         if self.minimum > self.lr:
             raise ValueError(f"minimum must be at most lr, got minimum={self.minimum} and lr={self.lr}")
 
@@ -129,8 +130,9 @@ class Plateau(Feedback):
         if self.best is None:
             return True
         sign = 1.0 if self.mode == "min" else -1.0
-        least = self.best * (1 - sign * self.threshold) if self.relative else self.best - sign * self.threshold
-        return sign * metric < sign * least
+        margin = self.threshold * abs(self.best) if self.relative else self.threshold
+        # Of an infinite best value there is no share.
+        return sign * metric < sign * self.best - (margin if math.isfinite(margin) else 0.0)
 
 
 @dataclass
@@ -151,16 +153,15 @@ class BackOff(Feedback):
     "Start at 0.245, and take 10 % off each time the iterate steps across the minimum":
 
     >>> import numpy as np, optcore as oc
-    >>> p = np.array([3.0])
-    >>> opt = oc.SGD(p, lr=oc.BackOff(0.245))
-    >>> for t in range(100):
-    ...     g = 10 * (p - 1)
-    ...     lr = opt.lr.update(gradient=g)
-    ...     if abs(lr * g[0]) < 1e-6:
-    ...         break
+    >>> p, rate = np.array([3.0]), oc.BackOff(0.245)
+    >>> opt = oc.SGD(p, lr=rate)
+    >>> g = 8 * (p - 1)  # of 4 * (p - 1) ** 2
+    >>> while abs(g[0]) >= 1e-6:
+    ...     _ = rate.update(gradient=g)
     ...     opt.step(g)
-    >>> round(float(p[0]), 6), t
-    (1.0, 12)
+    ...     g = 8 * (p - 1)
+    >>> opt.t, round(rate.current, 4), bool(abs(p[0] - 1) < 1e-6)
+    (11, 0.1172, True)
     """
 
     lr: float

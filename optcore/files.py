@@ -100,9 +100,11 @@ def write_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
         if os.path.exists(path):
             shutil.copymode(path, temporary)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename == temporary:
+            error.filename = path
         raise
 
 

@@ -152,22 +152,23 @@ class Live:
 
     def __init__(self, name: str):
         self.name = name
+        self.__doc__ = f"``{name}``, live: assigning takes effect at the next step, in every group."
 
     def __get__(self, optimizer: Optimizer | None, owner: type[Optimizer]) -> Any:
-        return self if optimizer is None else self._find(optimizer)[self.name]
+        if optimizer is None:
+            return self
+        for values in (optimizer._values[0], optimizer._shared, optimizer._switches):
+            if self.name in values:
+                return values[self.name]
+        raise AttributeError(f"this {type(optimizer).__name__} was made without {self.name}")
 
     def __set__(self, optimizer: Optimizer, value: Any) -> None:
-        count = len(optimizer._values) if self._find(optimizer) is optimizer._values[0] else 1
-        optimizer._assign([(index, self.name, value) for index in range(count)])
-
-    def _find(self, optimizer: Optimizer) -> dict[str, Any]:
-        for values in (optimizer._values[0], optimizer._shared):
-            if self.name in values:
-                return values
-        cls = type(optimizer).__name__
-        if self.name in optimizer._switches:
-            raise AttributeError(f"{self.name} is fixed when a {cls} is made: {optimizer._switches[self.name]!r}")
-        raise AttributeError(f"{cls} has no {self.name}; its hyper-parameters are {', '.join(optimizer._values[0])}")
+        if self.name in optimizer._values[0]:
+            optimizer._assign([(index, self.name, value) for index in range(len(optimizer._values))])
+        elif self.name in optimizer._shared:
+            optimizer._assign([(0, self.name, value)])
+        else:
+            raise AttributeError(f"{self.name} is fixed when a {type(optimizer).__name__} is made")
 
 
 class Optimizer(Plan):
@@ -215,12 +216,19 @@ class Optimizer(Plan):
     """Keywords that reach each form of the rule."""
     implied: ClassVar[dict[str, Any]] = {}
     """Options that the class settles."""
+    domains: ClassVar[dict[str, Domain]] = {}
+    """What hyper-parameters accept, where that is not what is usual."""
+    constant: ClassVar[tuple[str, ...]] = ()
+    """Hyper-parameters that cannot be functions."""
 
     def __init_subclass__(cls, **keywords: Any):
         super().__init_subclass__(**keywords)
         CLASSES[cls.__name__] = cls
         if "name" in vars(cls):
             CATALOGUE[cls.name] = cls
+        for name in cls._keywords():
+            if (name in DOMAINS or name in PAIRS) and name != "averaging" and not hasattr(cls, name):
+                setattr(cls, name, Live(name))
 
     def __init__(
         self,
@@ -234,8 +242,8 @@ class Optimizer(Plan):
         codes: Mapping[str, float] = MappingProxyType({}),
         initial: Mapping[str, float] = MappingProxyType({}),
     ):
-        """hyper: live values by keyword; switches: fixed ones; codes: what switches mean to the rule's scalars;
-        initial: what state arrays are filled with, where not zero."""
+        # hyper: live values by keyword; switches: fixed ones; codes: what switches mean to the rule's scalars;
+        # initial: what state arrays are filled with, where not zero.
         if not rule:
             raise TypeError("Optimizer is the base of optimizers; make one of them, say optcore.Adam(params)")
         self._check_keywords(options)
@@ -329,6 +337,8 @@ class Optimizer(Plan):
                 raise ValueError(f'group {index} has no "params", only {list(entry)}')
             named, mapped = named_parameters(entry["params"], len(seen))
             kinds.add(mapped)
+            if "params" in named and not isinstance(named["params"], np.ndarray):
+                raise TypeError('this looks like a group; groups come in a list: [{"params": ...}]')
             for name, p in named.items():
                 if name in seen:
                     raise ValueError(f"two parameters are named {name!r}")
@@ -398,7 +408,9 @@ class Optimizer(Plan):
         single = any(p.dtype == np.float32 for p in self._params[index].values())
         values, settings = [], []
         for name, part in parts.items():
-            domain = DOMAINS[name]
+            domain = self.domains.get(name, DOMAINS[name])
+            if callable(part) and name in self.constant:
+                raise TypeError(f"{name} of {type(self).__name__} must be a number: all its values so far count")
             if part is None and domain is LIMIT:
                 limit = math.inf
             else:
@@ -643,11 +655,6 @@ class Optimizer(Plan):
     def _bounds(self) -> tuple[Any, Any]:
         lower, upper = ({name: arrays[side] for name, arrays in self._state.items()} for side in ("lower", "upper"))
         return lower, upper
-
-
-for _name in DOMAINS:
-    if _name != "averaging":
-        setattr(Optimizer, _name.partition("[")[0], Live(_name.partition("[")[0]))
 
 
 def _rebuild(cls: type[Optimizer], params: Any, grads: Any, arguments: dict[str, Any], state: Any) -> Optimizer:

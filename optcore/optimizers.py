@@ -10,20 +10,25 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any, ClassVar, Unpack
 
-from optcore.domains import DOMAINS, check_choice, check_flag, check_number
+from optcore.domains import DOMAINS, POSITIVE, Domain, check_choice, check_flag, check_number
 from optcore.optimizer import Arrays, Optimizer, Options, Parameters, Value
 
 __all__ = [
+    "FTRL",
     "SGD",
     "AMSGrad",
+    "AdaBelief",
     "Adadelta",
     "Adagrad",
     "Adam",
     "AdamW",
     "Adamax",
     "GradientScaled",
+    "Lion",
     "Momentum",
+    "NAdam",
     "Nesterov",
+    "RAdam",
     "RMSprop",
     "Rprop",
     "Velocity",
@@ -749,3 +754,228 @@ class Adamax(Optimizer):
         **options: Unpack[Options],
     ):
         super().__init__(params, grads, "adamax", {"lr": lr, "betas": betas, "eps": eps}, options)
+
+
+class NAdam(Optimizer):
+    """Adam with Nesterov's momentum, whose weight grows over time.
+
+    ``p = p - (cg * g + cm * m) / (sqrt(v / (1 - beta2**t)) + eps)`` with
+    ``mu(t) = beta1 * (1 - 0.5 * 0.96**(t * psi))``, ``cg = lr * (1 - mu(t)) / (1 - mu(1) ... mu(t))`` and
+    ``cm = lr * mu(t + 1) / (1 - mu(1) ... mu(t + 1))``
+
+    Parameters
+    ----------
+    params, grads, **options :
+        See :class:`optcore.optimizer.Optimizer`.
+    lr : float or function of t
+        Learning rate.
+    betas : pair of float
+        What is kept of the two moments. The first cannot be a function of t, because all its values so far count.
+    eps : float or function of t
+        Keeps the quotient finite.
+    momentum_decay : float
+        psi: how fast mu grows to beta1.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> p = np.array([1.0])
+    >>> oc.NAdam(p, lr=0.1).step(np.array([2.0]))
+    >>> np.round(p, 3)
+    array([0.894])
+
+    References
+    ----------
+    Dozat, Incorporating Nesterov momentum into Adam, 2016.
+    """
+
+    name = "nadam"
+    constant: ClassVar[tuple[str, ...]] = ("betas[0]", "momentum_decay")
+
+    def __init__(
+        self,
+        params: Parameters,
+        grads: Arrays | None = None,
+        *,
+        lr: Value = 2e-3,
+        betas: tuple[float, Value] = (0.9, 0.999),
+        eps: Value = 1e-8,
+        momentum_decay: float = 4e-3,
+        **options: Unpack[Options],
+    ):
+        hyper = {"lr": lr, "betas": betas, "eps": eps, "momentum_decay": momentum_decay}
+        super().__init__(params, grads, "nadam", hyper, options)
+
+
+class RAdam(Optimizer):
+    """Adam whose step is rectified while the second moment knows too few gradients; at first it is momentum.
+
+    Parameters
+    ----------
+    params, grads, **options :
+        See :class:`optcore.optimizer.Optimizer`.
+    lr, betas, eps :
+        As for :class:`Adam`.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> p = np.array([1.0])
+    >>> oc.RAdam(p, lr=0.25).step(np.array([2.0]))
+    >>> np.round(p, 6)
+    array([0.5])
+
+    References
+    ----------
+    Liu et al., On the variance of the adaptive learning rate and beyond, 2020, Algorithm 2.
+    """
+
+    name = "radam"
+
+    def __init__(
+        self,
+        params: Parameters,
+        grads: Arrays | None = None,
+        *,
+        lr: Value = 1e-3,
+        betas: tuple[Value, Value] = (0.9, 0.999),
+        eps: Value = 1e-8,
+        **options: Unpack[Options],
+    ):
+        super().__init__(params, grads, "radam", {"lr": lr, "betas": betas, "eps": eps}, options)
+
+
+class Lion(Optimizer):
+    """Steps of one length: the sign of a moving average that looks one gradient ahead.
+
+    ``p = p - lr * sign(beta1 * m + (1 - beta1) * g)``, ``m = beta2 * m + (1 - beta2) * g``
+
+    Weight decay is decoupled.
+
+    Parameters
+    ----------
+    params, grads, **options :
+        See :class:`optcore.optimizer.Optimizer`.
+    lr : float or function of t
+        The length of every step.
+    betas : pair of float or function of t
+        What the step and the average keep.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> p = np.array([1.0, 1.0])
+    >>> oc.Lion(p, lr=0.25).step(np.array([1e-6, -1e6]))
+    >>> p
+    array([0.75, 1.25])
+
+    References
+    ----------
+    Chen et al., Symbolic discovery of optimization algorithms, 2023, Algorithm 2.
+    """
+
+    name = "lion"
+    implied: ClassVar[dict[str, Any]] = {"decoupled_weight_decay": True}
+
+    def __init__(
+        self,
+        params: Parameters,
+        grads: Arrays | None = None,
+        *,
+        lr: Value = 1e-4,
+        betas: tuple[Value, Value] = (0.9, 0.99),
+        **options: Unpack[Options],
+    ):
+        super().__init__(params, grads, "lion", {"lr": lr, "betas": betas}, options)
+
+
+class AdaBelief(Optimizer):
+    """Adam whose second moment is that of the surprise: of the gradient's distance from its average.
+
+    ``s = beta2 * s + (1 - beta2) * (g - m)**2 + eps_root`` in place of v
+
+    Parameters
+    ----------
+    params, grads, **options :
+        See :class:`optcore.optimizer.Optimizer`.
+    lr, betas, eps :
+        As for :class:`Adam`.
+    eps_root : float or function of t
+        Added to s at every step.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> p = np.array([1.0])
+    >>> opt = oc.AdaBelief(p, lr=0.1)
+    >>> opt.step(np.array([2.0])); opt.step(np.array([2.0]))
+    >>> np.round(p, 3)  # a gradient that does not change is believed: the steps are longer than Adam's
+    array([0.772])
+
+    References
+    ----------
+    Zhuang et al., AdaBelief optimizer: adapting stepsizes by the belief in observed gradients, 2020, Algorithm 1.
+    """
+
+    name = "adabelief"
+
+    def __init__(
+        self,
+        params: Parameters,
+        grads: Arrays | None = None,
+        *,
+        lr: Value = 1e-3,
+        betas: tuple[Value, Value] = (0.9, 0.999),
+        eps: Value = 1e-16,
+        eps_root: Value = 1e-16,
+        **options: Unpack[Options],
+    ):
+        hyper = {"lr": lr, "betas": betas, "eps": eps, "eps_root": eps_root}
+        super().__init__(params, grads, "adabelief", hyper, options)
+
+
+class FTRL(Optimizer):
+    """Follow the regularized leader, per coordinate: the rule of sparse linear models. Start it at zero.
+
+    ``z`` sums the gradients; where ``abs(z) <= l1`` the parameter is exactly 0
+
+    Parameters
+    ----------
+    params, grads, **options :
+        See :class:`optcore.optimizer.Optimizer`.
+    lr : float or function of t
+        Learning rate, alpha in the paper. Above 0.
+    beta : float or function of t
+        Holds back the first steps.
+    l1, l2 : float or function of t
+        Penalties: l1 makes parameters zero, l2 small.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> p = np.zeros(2)
+    >>> oc.FTRL(p, lr=0.5, l1=1.0).step(np.array([3.0, -0.5]))
+    >>> p
+    array([-0.25,  0.  ])
+
+    References
+    ----------
+    McMahan et al., Ad click prediction: a view from the trenches, 2013, Algorithm 1.
+    """
+
+    name = "ftrl"
+    forms: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"l1": 0.5, "l2": 0.25})
+    domains: ClassVar[dict[str, Domain]] = {"lr": POSITIVE}
+
+    def __init__(
+        self,
+        params: Parameters,
+        grads: Arrays | None = None,
+        *,
+        lr: Value,
+        beta: Value = 1.0,
+        l1: Value = 0.0,
+        l2: Value = 0.0,
+        **options: Unpack[Options],
+    ):
+        super().__init__(params, grads, "ftrl", {"lr": lr, "beta": beta, "l1": l1, "l2": l2}, options)

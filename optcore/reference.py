@@ -190,35 +190,37 @@ def pow(x, y):
 
 
 def cos(x):
-    """The cosine of x radians for |x| <= 2**20, within 0.9 ulp; NaN beyond."""
-    # x = k * pi/2 + r + c. pi/2 is cut into 33 + 31 + 31 + 53 bits: only the last product is rounded, and c
-    # holds what r lacks, so that nothing is lost next to a zero of the cosine.
-    k = nearest(x * 0.6366197723675814)
-    first = x - k * 1.5707963267341256
-    second = k * 6.077100509014471e-11
-    middle = first - second
-    rest = ((first - middle) - second) + k * 2.5082788063426444e-20
-    r = middle + rest  # |r| < 0.786
-    c = (rest - (r - middle)) - k * 8.4784276603689e-32
+    """The cosine of x radians for |x| <= 3.5, within 0.8 ulp; NaN beyond. No schedule goes past pi."""
+    # |x| = k * pi/2 + r + c, with pi/2 cut into two doubles, for k = 0, 1 or 2. The multiples of the first one and
+    # their differences from x are exact, and c holds what r lacks, so that nothing is lost next to the zero.
+    a = abs(x)
+    k = nearest(a * 0.6366197723675814)
+    first = a - k * 1.5707963267948966
+    rest = k * 6.123233995736766e-17
+    r = first - rest  # |r| < 0.786
+    c = (first - r) - rest
+    # For k = 1 the cosine is -sin(r + c) = -(r - r**3 * p), otherwise cos(r + c) = 1 - r**2 / 2 + r**4 * p with the
+    # sign of 1 - k. Both p, polynomials of z = r**2, are one with selected coefficients: half as much to compute.
+    sine = k == 1.0
     z = r * r
     zz = z * z
-    near_one = 1.0 - 0.5 * z
-    # sin(r + c) = r - r**3 / 3! + ... + r**17 / 17!
-    odd = 1.0 / 1307674368000.0 - z * (1.0 / 355687428096000.0)
-    odd = odd * zz + (1.0 / 39916800.0 - z * (1.0 / 6227020800.0))
-    odd = odd * zz + (1.0 / 5040.0 - z * (1.0 / 362880.0))
-    odd = odd * zz + (1.0 / 6.0 - z * (1.0 / 120.0))
-    sine = r + (c * near_one - r * (z * odd))
-    # cos(r + c) = 1 - r**2 / 2! + r**4 / 4! - ... + r**16 / 16!
-    even = 1.0 / 20922789888000.0
-    even = even * zz + (1.0 / 479001600.0 - z * (1.0 / 87178291200.0))
-    even = even * zz + (1.0 / 40320.0 - z * (1.0 / 3628800.0))
-    even = even * zz + (1.0 / 24.0 - z * (1.0 / 720.0))
-    cosine = near_one + (((1.0 - near_one) - 0.5 * z) + (zz * even - r * c))
-    # The quadrant q = -2, -1, 0, 1 or 2, equal to k up to a multiple of 4.
-    q = k - 4.0 * nearest(0.25 * k)
-    result = -q * sine if q * q == 1.0 else (1.0 - 0.5 * (q * q)) * cosine
-    return result if x * x <= 1099511627776.0 else math.nan
+    p = (2.505075841826956e-08 if sine else 2.0875912664852156e-09) - z * (
+        1.5896815007836776e-10 if sine else 1.1369298846560313e-11
+    )
+    p = p * zz + (
+        (0.00019841269829812066 if sine else 2.480158729442023e-05)
+        - z * (2.755731369363644e-06 if sine else 2.755731576479866e-07)
+    )
+    p = p * zz + (
+        (0.16666666666666632 if sine else 0.041666666666666644)
+        - z * (0.008333333333322418 if sine else 0.0013888888888882061)
+    )
+    half = 0.5 * z
+    near_one = 1.0 - half
+    falling = (r * z * p - c * near_one) - r
+    level = near_one + (((1.0 - near_one) - half) + (zz * p - r * c))
+    result = falling if sine else (1.0 - k) * level
+    return result if a <= 3.5 else math.nan
 
 
 # ---------------------------------------------------------------------- elements
@@ -430,6 +432,83 @@ def adamax(p, g, state, t, *, lr=2e-3, betas=(0.9, 0.999), eps=1e-8):
         p[i] = p[i] - step * m[i] / u[i]
 
 
+def nadam(p, g, state, t, *, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, momentum_decay=4e-3):
+    """Dozat 2016."""
+    m, v = state
+
+    def mu(t):
+        return betas[0] * (1 - 0.5 * pow(0.96, t * momentum_decay))
+
+    product = 1.0
+    for i in range(1, t + 1):
+        product = product * mu(i)
+        if product == 0.0:
+            break
+    beta1, take1, beta2, take2 = rounded(p, betas[0], 1 - betas[0], betas[1], 1 - betas[1])
+    root, eps = rounded(p, 1 / math.sqrt(1 - power(betas[1], t)), eps)
+    cg, cm = rounded(p, lr * (1 - mu(t)) / (1 - product), lr * mu(t + 1) / (1 - product * mu(t + 1)))
+    for i in range(len(p)):
+        m[i] = beta1 * m[i] + take1 * g[i]
+        v[i] = beta2 * v[i] + take2 * g[i] * g[i]
+        p[i] = p[i] - (cg * g[i] + cm * m[i]) / (sqrt(v[i]) * root + eps)
+
+
+def radam_scalars(t, lr, betas, eps):
+    """Step, root and eps: those of Adam, rectified, or where there are too few squares for a variance, of momentum."""
+    decayed = power(betas[1], t)
+    bias1, bias2 = 1 - power(betas[0], t), 1 - decayed
+    longest = 2 / (1 - betas[1]) - 1
+    length = longest - 2 * t * decayed / bias2
+    if length > 5:
+        rectified = math.sqrt((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length))
+        return lr * rectified * math.sqrt(bias2) / bias1, 1.0, eps
+    return lr / bias1, 0.0, 1.0
+
+
+def radam(p, g, state, t, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
+    """Liu et al. 2020, Algorithm 2."""
+    m, v = state
+    beta1, take1, beta2, take2 = rounded(p, betas[0], 1 - betas[0], betas[1], 1 - betas[1])
+    step, root, eps = rounded(p, *radam_scalars(t, lr, betas, eps))
+    for i in range(len(p)):
+        m[i] = beta1 * m[i] + take1 * g[i]
+        v[i] = beta2 * v[i] + take2 * g[i] * g[i]
+        p[i] = p[i] - step * m[i] / (sqrt(v[i]) * root + eps)
+
+
+def lion(p, g, state, t, *, lr=1e-4, betas=(0.9, 0.99)):
+    """Chen et al. 2023, Algorithm 2."""
+    (m,) = state
+    beta1, take1, beta2, take2, lr = rounded(p, betas[0], 1 - betas[0], betas[1], 1 - betas[1], lr)
+    for i in range(len(p)):
+        p[i] = p[i] - lr * sign(beta1 * m[i] + take1 * g[i])
+        m[i] = beta2 * m[i] + take2 * g[i]
+
+
+def adabelief(p, g, state, t, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-16, eps_root=1e-16):
+    """Zhuang et al. 2020, Algorithm 1."""
+    m, s = state
+    beta1, take1, beta2, take2 = rounded(p, betas[0], 1 - betas[0], betas[1], 1 - betas[1])
+    step, root = rounded(p, lr / (1 - power(betas[0], t)), 1 / math.sqrt(1 - power(betas[1], t)))
+    eps, eps_root = rounded(p, eps, eps_root)
+    for i in range(len(p)):
+        m[i] = beta1 * m[i] + take1 * g[i]
+        s[i] = beta2 * s[i] + take2 * (g[i] - m[i]) * (g[i] - m[i]) + eps_root
+        p[i] = p[i] - step * m[i] / (sqrt(s[i]) * root + eps)
+
+
+def ftrl(p, g, state, t, *, lr, beta=1.0, l1=0.0, l2=0.0):
+    """McMahan et al. 2013, Algorithm 1."""
+    z, n = state
+    lr, beta, l1, l2, zero = rounded(p, lr, beta, l1, l2, 0.0)
+    for i in range(len(p)):
+        before = sqrt(n[i])
+        n[i] = n[i] + g[i] * g[i]
+        after = sqrt(n[i])
+        z[i] = z[i] + g[i] - (after - before) / lr * p[i]
+        p[i] = zero if abs(z[i]) <= l1 else -(z[i] - sign(z[i]) * l1) / ((beta + after) / lr + l2)
+
+
 # ---------------------------------------------------------------------- before the rule and after it
 #
 # Each changes its first list in place.
@@ -541,3 +620,143 @@ def step(
             polyak(averages[k], p, t)
         elif averaging is not None:
             ema(averages[k], p, averaging)
+
+
+# ---------------------------------------------------------------------- schedules
+#
+# Each takes the fields of the class of that name, in their order, and the number t of completed updates, an int. Ends
+# are selected, not computed, so that they are exact. Combinators take functions of t.
+
+FOREVER = 2**63 - 1
+
+
+def constant(lr, t):
+    return lr
+
+
+def step_decay(lr, size, gamma, t):
+    """The class is Step."""
+    return lr * power(gamma, t // size)
+
+
+def multi_step(lr, milestones, gamma, t):
+    return lr * power(gamma, sum(milestone <= t for milestone in milestones))
+
+
+def piecewise(values, boundaries, t):
+    return values[sum(boundary <= t for boundary in boundaries)]
+
+
+def exponential(lr, rate, steps, staircase, t):
+    if staircase:
+        return step_decay(lr, steps, rate, t)
+    return lr * pow(rate, float(t) / float(steps))
+
+
+def inverse_time(lr, rate, steps, t):
+    return lr / (1.0 + rate * float(t) / float(steps))
+
+
+def raised(x, power):
+    """x ** power: a root and products where the power is a small multiple of 1/2."""
+    if 2.0 * power not in range(1, 9):
+        return pow(x, power)
+    result = math.sqrt(x) if 2.0 * power % 2.0 == 1.0 else 1.0
+    for _ in range(int(power)):
+        result = result * x
+    return result
+
+
+def inverse_power(lr, power, offset, t):
+    return lr / raised(float(t) + offset, power)
+
+
+def linear(start, end, steps, t):
+    return start + (end - start) * float(t) / float(steps) if t < steps else end
+
+
+def polynomial(start, end, steps, power, t):
+    if t == 0:
+        return start
+    return (start - end) * raised(1.0 - float(t) / float(steps), power) + end if t < steps else end
+
+
+def root(start, end, steps, t):
+    if t == 0:
+        return start
+    return end + (start - end) * (1.0 - math.sqrt(float(t) / float(steps))) if t < steps else end
+
+
+def growing(lr, rate, cap, t):
+    return min(cap, lr * (1.0 + rate * float(t)))
+
+
+def cosine(start, end, steps, t):
+    if t == 0 < steps:
+        return start
+    return end + (start - end) * (1.0 + cos(math.pi * float(t) / float(steps))) / 2.0 if t < steps else end
+
+
+def cosine_restarts(start, end, steps, mult, decay, t):
+    cycle, length = t // steps, steps
+    if mult == 1:
+        t = t % steps
+    else:
+        cycle = 0
+        while t >= length:
+            t, cycle, length = t - length, cycle + 1, min(length * mult, FOREVER)
+    return cosine(start * power(decay, cycle), end, length - 1, t)
+
+
+def cyclic(low, high, up, down, mode, gamma, t):
+    down = up if down is None else down
+    cycle, place = t // (up + down), t % (up + down)
+    share = place / up if place <= up else (up + down - place) / down
+    factor = {"triangular": 1.0, "triangular2": power(0.5, cycle), "exp_range": power(gamma, t)}[mode]
+    return high if share == factor == 1.0 else low + (high - low) * share * factor
+
+
+def one_cycle(peak, steps, pct, start, end, shape, t):
+    start = peak / 25 if start is None else start
+    end = start / 10_000 if end is None else end
+    piece = {"cosine": cosine, "linear": linear}[shape]
+    top = min(max(round(pct * (steps - 1)), 1), steps - 2)
+    return piece(start, peak, top, t) if t < top else piece(peak, end, steps - 1 - top, t - top)
+
+
+def noam(d, warmup, scale, t):
+    s = float(t) + 1.0
+    return scale * pow(float(d), -0.5) * min(1.0 / math.sqrt(s), s * pow(float(warmup), -1.5))
+
+
+def warmup_stable_decay(lr, warmup, stable, decay, end, shape, t):
+    if t < warmup:
+        return linear(0.0, lr, warmup, t + 1)
+    if t < warmup + stable:
+        return lr
+    return {"linear": linear, "cosine": cosine, "sqrt": root}[shape](lr, end, decay, t - warmup - stable)
+
+
+def warmup(steps, then, start, t):
+    return linear(start, then(0), steps, t + 1) if t < steps else then(t - steps)
+
+
+def join(schedules, boundaries, t):
+    part = sum(boundary <= t for boundary in boundaries)
+    return schedules[part](t if part == 0 else t - boundaries[part - 1])
+
+
+def times(schedule, factor, t):
+    return schedule(t) * factor
+
+
+def clamp_schedule(schedule, low, high, t):
+    return clamped(schedule(t), low, high)
+
+
+def shift(schedule, n, t):
+    return schedule(min(t + n, FOREVER))
+
+
+def every(schedule, n, t):
+    return schedule(t // n)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import itertools
 import math
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
@@ -17,7 +18,18 @@ import numpy as np
 
 from optcore._scalars import pow, power
 from optcore._schedules import Compiled
-from optcore.domains import ANY, Domain, check_choice, check_number, nearest
+from optcore.domains import (
+    ANY,
+    MAX,
+    NOT_NEGATIVE,
+    POSITIVE,
+    UNIT,
+    Domain,
+    check_choice,
+    check_flag,
+    check_number,
+    nearest,
+)
 
 __all__ = [
     "Constant",
@@ -44,9 +56,8 @@ __all__ = [
 ]
 
 LONGEST = 2**53  # beyond it doubles skip integers
-FINITE = Domain(-np.finfo(float).max, np.finfo(float).max, "a finite number")
-POSITIVE = Domain(math.ulp(0.0), np.finfo(float).max, "a finite number > 0")
-NOT_NEGATIVE = Domain(0.0, np.finfo(float).max, "a finite number >= 0")
+FINITE = Domain(-MAX, MAX, "a finite number")
+SHRINKING = Domain(math.ulp(0.0), 1.0, "above 0 and at most 1")
 
 
 def check_integer(name: str, value: Any, low: int = 1) -> int:
@@ -72,10 +83,15 @@ def check_boundaries(name: str, value: Any) -> tuple[int, ...]:
     if not isinstance(value, (list, tuple, np.ndarray)):
         raise TypeError(f"{name} must be a sequence of integers, got {value!r}")
     boundaries = tuple(check_integer(f"{name}[{i}]", boundary) for i, boundary in enumerate(value))
-    for i, (one, other) in enumerate(zip(boundaries, boundaries[1:], strict=False)):
+    for i, (one, other) in enumerate(itertools.pairwise(boundaries)):
         if one >= other:
             raise ValueError(f"{name} must rise, but {name}[{i + 1}] = {other} comes after {one}")
     return boundaries
+
+
+def halves(power: float) -> int:
+    """``2 * power`` where that is an integer from 1 to 8: such powers are roots and products; otherwise 0."""
+    return int(2 * power) if 2 * power in range(1, 9) else 0
 
 
 class Schedule(Compiled):
@@ -83,6 +99,11 @@ class Schedule(Compiled):
 
     ``schedule * 0.5``, ``schedule.clamp(low, high)``, ``schedule.shift(n)``, ``schedule.every(n)``.
     """
+
+    __array_ufunc__ = None  # NumPy's numbers leave multiplication to us
+
+    def __init__(self) -> None:
+        raise TypeError(f"{type(self).__name__} is what schedules share; make one of its subclasses")
 
     def __post_init__(self) -> None:
         self._define()
@@ -100,6 +121,12 @@ class Schedule(Compiled):
 
     def _integers(self, *names: str, low: int = 1) -> None:
         self._keep(**{name: check_integer(name, getattr(self, name), low) for name in names})
+
+    def _choice(self, name: str, *accepted: str) -> None:
+        self._keep(**{name: str(check_choice(name, getattr(self, name), accepted))})
+
+    def _schedule(self, name: str) -> None:
+        self._keep(**{name: check_schedule(name, getattr(self, name))})
 
     def __reduce__(self) -> Any:
         return _remake, (type(self), {f.name: getattr(self, f.name) for f in dataclasses.fields(self)})
@@ -170,7 +197,7 @@ class Step(Schedule):
         self._numbers(FINITE, "lr")
         self._numbers(NOT_NEGATIVE, "gamma")
         self._integers("size")
-        self._compile("step", a=self.lr, b=self.gamma, n=self.size)
+        self._compile("step", a=self.lr, c=self.gamma, n=self.size)
 
 
 @dataclass(frozen=True)
@@ -239,10 +266,9 @@ class Exponential(Schedule):
         self._numbers(FINITE, "lr")
         self._numbers(POSITIVE, "rate")
         self._integers("steps")
-        if self.staircase not in (True, False):
-            raise TypeError(f"staircase must be True or False, got {self.staircase!r}")
+        self._keep(staircase=check_flag("staircase", self.staircase))
         if self.staircase:
-            self._compile("step", a=self.lr, b=self.rate, n=self.steps)
+            self._compile("step", a=self.lr, c=self.rate, n=self.steps)
         else:
             self._compile("exponential", a=self.lr, b=self.steps, c=self.rate)
 
@@ -287,10 +313,9 @@ class InversePower(Schedule):
         self._numbers(FINITE, "lr")
         self._numbers(NOT_NEGATIVE, "power")
         self._numbers(POSITIVE, "offset")
-        if self.power == 0.5:
-            self._compile("inverse_root", a=self.lr, b=self.offset)
-        else:
-            self._compile("inverse_power", a=self.lr, b=self.offset, c=self.power)
+        if not math.isfinite(abs(self.lr) / (pow(self.offset, self.power) or math.nan)):
+            raise ValueError(f"the first value, lr / offset ** power, must be finite, got offset={self.offset}")
+        self._compile("inverse_power", a=self.lr, b=self.offset, d=self.power, n=halves(self.power))
 
 
 @dataclass(frozen=True)
@@ -334,7 +359,15 @@ class Polynomial(Schedule):
         self._numbers(FINITE, "start", "end")
         self._numbers(POSITIVE, "power")
         self._integers("steps")
-        self._compile("polynomial", a=self.start, b=self.end, c=self.steps, d=self.power, limit=self.steps)
+        self._compile(
+            "polynomial",
+            a=self.start,
+            b=self.end,
+            c=self.steps,
+            d=self.power,
+            n=halves(self.power),
+            limit=self.steps,
+        )
 
 
 @dataclass(frozen=True)
@@ -353,7 +386,8 @@ class Growing(Schedule):
     cap: float
 
     def _define(self) -> None:
-        self._numbers(NOT_NEGATIVE, "lr", "rate")
+        self._numbers(POSITIVE, "lr")
+        self._numbers(NOT_NEGATIVE, "rate")
         self._numbers(FINITE, "cap")
         if self.cap < self.lr:
             raise ValueError(f"cap must be at least lr, got cap={self.cap} and lr={self.lr}")
@@ -410,7 +444,7 @@ class CosineRestarts(Schedule):
 
     def _define(self) -> None:
         self._numbers(FINITE, "start", "end")
-        self._numbers(NOT_NEGATIVE, "decay")
+        self._numbers(UNIT, "decay")
         self._integers("steps", "mult")
         self._compile("cosine_restarts", a=self.start, b=self.end, c=self.decay, n=self.steps, m=self.mult)
 
@@ -448,19 +482,19 @@ class Cyclic(Schedule):
 
     def _define(self) -> None:
         self._numbers(FINITE, "low", "high")
-        self._numbers(POSITIVE, "gamma")
+        self._numbers(SHRINKING, "gamma")
         self._integers("up")
         if self.down is not None:
             self._integers("down")
-        check_choice("mode", self.mode, ("triangular", "triangular2", "exp_range"))
+        self._choice("mode", "triangular", "triangular2", "exp_range")
         if self.gamma != 1.0 and self.mode != "exp_range":
             raise ValueError(f'gamma is for mode="exp_range", not for {self.mode!r}')
         self._compile(
             "cyclic",
             a=self.low,
             b=self.high,
-            c=0.5 if self.mode == "triangular2" else 1.0,
-            d=self.gamma,
+            c=0.5 if self.mode == "triangular2" else self.gamma,
+            by_cycle=self.mode != "exp_range",
             n=self.up,
             m=self.up if self.down is None else self.down,
         )
@@ -506,11 +540,11 @@ class OneCycle(Schedule):
     def _define(self) -> None:
         self._numbers(FINITE, "peak")
         self._numbers(Domain(0.0, 1.0, "between 0 and 1"), "pct")
-        check_integer("steps", self.steps, 3)
-        self._integers("steps")
-        start = self.peak / 25 if self.start is None else check_number("start", self.start, FINITE)
-        end = start / 10_000 if self.end is None else check_number("end", self.end, FINITE)
-        check_choice("shape", self.shape, ("cosine", "linear"))
+        self._integers("steps", low=3)
+        self._numbers(FINITE, *(name for name in ("start", "end") if getattr(self, name) is not None))
+        self._choice("shape", "cosine", "linear")
+        start = self.peak / 25 if self.start is None else self.start
+        end = start / 10_000 if self.end is None else self.end
         top = min(max(round(self.pct * (self.steps - 1)), 1), self.steps - 2)
         piece = Cosine if self.shape == "cosine" else Linear
         up, down = piece(start, self.peak, steps=top), piece(self.peak, end, steps=self.steps - 1 - top)
@@ -577,7 +611,7 @@ class WarmupStableDecay(Schedule):
         self._numbers(FINITE, "lr", "end")
         self._integers("warmup", "stable", low=0)
         self._integers("decay")
-        check_choice("shape", self.shape, ("linear", "cosine", "sqrt"))
+        self._choice("shape", "linear", "cosine", "sqrt")
         piece = {"linear": Linear, "cosine": Cosine, "sqrt": Root}[self.shape]
         parts: list[Schedule] = [piece(self.lr, self.end, steps=self.decay)]
         boundaries: list[int] = []
@@ -616,9 +650,9 @@ class Root(Schedule):
 
 @dataclass(frozen=True)
 class Warmup(Schedule):
-    """``start + (peak - start) * (t + 1) / steps`` for the first steps, then the schedule, whose first value is the peak.
+    """``start + (peak - start) * (t + 1) / steps`` for the first steps, then the schedule.
 
-    The schedule sees ``t - steps``.
+    The schedule sees ``t - steps``, and its first value is the peak.
 
     Examples
     --------
@@ -633,7 +667,7 @@ class Warmup(Schedule):
     def _define(self) -> None:
         self._integers("steps")
         self._numbers(FINITE, "start")
-        self._keep(then=check_schedule("then", self.then))
+        self._schedule("then")
         ramp = Linear(self.start, self.then(0), steps=self.steps).shift(1)
         self._compile("join", boundaries=(self.steps,), parts=(ramp, self.then))
 
@@ -670,6 +704,7 @@ class Times(Schedule):
     factor: float
 
     def _define(self) -> None:
+        self._schedule("schedule")
         self._numbers(FINITE, "factor")
         self._compile("times", a=self.factor, parts=(self.schedule,))
 
@@ -686,6 +721,7 @@ class Clamp(Schedule):
     high: float
 
     def _define(self) -> None:
+        self._schedule("schedule")
         self._numbers(ANY, "low", "high")
         if self.low > self.high:
             raise ValueError(f"low must be at most high, got {self.low} and {self.high}")
@@ -703,6 +739,7 @@ class Shift(Schedule):
     n: int
 
     def _define(self) -> None:
+        self._schedule("schedule")
         self._integers("n", low=0)
         self._compile("shift", n=self.n, parts=(self.schedule,))
 
@@ -718,6 +755,7 @@ class Every(Schedule):
     n: int
 
     def _define(self) -> None:
+        self._schedule("schedule")
         self._integers("n")
         self._compile("every", n=self.n, parts=(self.schedule,))
 
@@ -754,7 +792,7 @@ def parse(text: str) -> Schedule:
     """
     from optcore import feedback
 
-    names = {cls.__name__: cls for cls in Schedule.__subclasses__() if cls.__name__ not in COMBINATORS}
+    names = {name: globals()[name] for name in __all__ if name not in ("Schedule", "parse")}
     names.update(Plateau=feedback.Plateau, BackOff=feedback.BackOff)
 
     def refuse(node: ast.AST, reason: object) -> ValueError:
@@ -769,12 +807,15 @@ def parse(text: str) -> Schedule:
         if isinstance(node, (ast.Tuple, ast.List)):
             return tuple(map(read, node.elts))
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
-            return attempt(node, lambda: read(node.left) * read(node.right))
+            left, right = read(node.left), read(node.right)
+            if not isinstance(left, Schedule) and not isinstance(right, Schedule):
+                raise refuse(node, "only a schedule can be multiplied")
+            return attempt(node, lambda: left * right)
         if isinstance(node, ast.Call):
             arguments = [read(argument) for argument in node.args]
             keywords = {keyword.arg: read(keyword.value) for keyword in node.keywords if keyword.arg is not None}
             if len(keywords) < len(node.keywords):
-                raise refuse(node, "** is not read here")
+                raise refuse(node, "** and repeated names are not read here")
             return attempt(node, lambda: function(node.func)(*arguments, **keywords))
         raise refuse(node, "only schedules, their methods, *, numbers, strings and tuples are read here")
 
@@ -797,18 +838,23 @@ def parse(text: str) -> Schedule:
 
     if not isinstance(text, str):
         raise TypeError(f"a schedule is described by a string, got {text!r}")
-    try:
-        tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, RecursionError, MemoryError) as error:
-        raise ValueError(
-            f"{text!r} cannot be read: {getattr(error, 'msg', None) or 'it is nested too deeply'}"
-        ) from None
+    if len(text) > LONGEST_TEXT:
+        raise ValueError(f"a text of at most {LONGEST_TEXT} characters is read, not of {len(text)}")
     text = text.strip()
-    result = read(tree)
+    try:
+        tree = ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError) as error:  # ValueError: a null byte
+        raise ValueError(f"{text!r} cannot be read: {getattr(error, 'msg', error)}") from None
+    except (RecursionError, MemoryError):
+        raise ValueError(f"{text[:50]!r}... is nested too deeply") from None
+    try:
+        result = read(tree)
+    except RecursionError:
+        raise ValueError(f"{text[:50]!r}... is nested too deeply") from None
     if not callable(result):
         raise refuse(tree, "this is no schedule; a constant one is Constant(...)")
     return result
 
 
-COMBINATORS = ("Times", "Clamp", "Shift", "Every")  # spelled by operators and methods
+LONGEST_TEXT = 10_000
 METHODS = ("clamp", "shift", "every")

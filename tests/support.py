@@ -2,12 +2,20 @@
 
 import hashlib
 import inspect
+import os
+import re
+import shlex
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
 
 import numpy as np
 
 import optcore as oc
 from optcore import reference
 
+ROOT = Path(__file__).parents[1]
 DTYPES = [np.float32, np.float64]
 FORMS = [(name, form) for name, cls in oc.CATALOGUE.items() for form in cls.forms]
 FORM_IDS = [name + "".join(f"-{key}={value}" for key, value in form.items()) for name, form in FORMS]
@@ -100,9 +108,76 @@ def scalars(array):
     return array.tolist() if array.dtype == np.float64 else list(array)
 
 
+# Every form of every schedule, with ends that are easily missed.
+SCHEDULES = [
+    oc.Constant(0.1),
+    oc.Step(0.1, size=7, gamma=0.9),
+    oc.Step(0.1, size=2**40, gamma=0.3),
+    oc.Step(1.0, size=1, gamma=1.5),
+    oc.Step(1.0, size=3, gamma=0.0),
+    oc.MultiStep(0.1, (1, 9, 100, 2**53), gamma=0.3),
+    oc.MultiStep(0.1, ()),
+    oc.Piecewise((0.1, -0.2, 0.3), (5, 64)),
+    oc.Piecewise((0.1,), ()),
+    oc.Exponential(0.1, 0.95),
+    oc.Exponential(0.1, 0.3, steps=77),
+    oc.Exponential(0.1, 1.1, steps=1000),
+    oc.Exponential(0.1, 0.95, steps=3, staircase=True),
+    oc.InverseTime(0.1, 0.3),
+    oc.InverseTime(0.1, 0.3, steps=11),
+    *(oc.InversePower(0.1, power=h / 2, offset=0.7) for h in range(10)),
+    oc.InversePower(0.1, power=0.51),
+    oc.InversePower(0.1, power=1e-3, offset=1e-5),
+    oc.Linear(0.1, steps=100),
+    oc.Linear(0.1, 0.7, steps=1),
+    oc.Linear(-0.1, 0.3, steps=2**53),
+    *(oc.Polynomial(0.1, 0.01, steps=99, power=h / 2) for h in range(1, 10)),
+    oc.Polynomial(0.1, 0.7, steps=100, power=0.9),
+    oc.Polynomial(0.1, steps=2**53, power=0.9),
+    oc.Root(0.1, 0.03, steps=100),
+    oc.Root(0.1, 0.03, steps=2**53 - 1),
+    oc.Growing(0.1, 0.01, cap=0.2),
+    oc.Growing(0.1, 1e300, cap=0.2),
+    oc.Cosine(0.1, 0.01, steps=100),
+    oc.Cosine(0.1, 0.7, steps=1),
+    oc.Cosine(0.1, -0.3, steps=2**53),
+    oc.CosineRestarts(0.1, 0.01, steps=10, decay=0.7),
+    oc.CosineRestarts(0.1, 0.01, steps=1, mult=2, decay=0.99),
+    oc.CosineRestarts(0.1, 0.01, steps=7, mult=3),
+    oc.CosineRestarts(0.1, steps=1),
+    oc.CosineRestarts(0.1, steps=2**53, mult=2**53),
+    oc.Cyclic(0.1, 0.3, up=7),
+    oc.Cyclic(0.1, 0.3, up=7, down=3, mode="triangular2"),
+    oc.Cyclic(0.1, 0.3, up=1, down=30, mode="exp_range", gamma=0.999),
+    oc.Cyclic(0.1, 0.3, up=2**53, down=2**53),
+    oc.OneCycle(0.1, steps=100),
+    oc.OneCycle(0.1, steps=3, shape="linear"),
+    oc.OneCycle(0.1, steps=100, pct=0.0, start=0.3, end=0.2),
+    oc.OneCycle(0.1, steps=100, pct=1.0),
+    oc.Noam(d=512, warmup=50),
+    oc.WarmupStableDecay(0.1, warmup=10, stable=50, decay=30, end=0.01),
+    oc.WarmupStableDecay(0.1, warmup=0, stable=50, decay=30, shape="cosine"),
+    oc.WarmupStableDecay(0.1, warmup=10, stable=0, decay=30, shape="sqrt"),
+    oc.WarmupStableDecay(0.1, warmup=0, stable=0, decay=30),
+    oc.Warmup(5, oc.Cosine(0.1, steps=50)),
+    oc.Warmup(5, 0.3, start=0.1),
+    oc.Join((oc.Linear(0.1, steps=5), 0.3, oc.Cyclic(0.1, 0.3, up=7)), (10, 63)),
+    oc.Cosine(0.1, steps=50) * 0.3,
+    (-2 * oc.Cosine(0.1, steps=50)).clamp(-0.15, np.inf),
+    oc.Exponential(0.1, 0.95).shift(2**53).shift(3),
+    oc.Cosine(0.1, steps=20).every(13),
+    oc.Linear(0.1, steps=5).every(13).shift(7) * 0.1 * 3,
+]
+TIMES = np.array(
+    [*range(1200), *(2**k + d for k in range(11, 63) for d in (-2, -1, 0, 1)), *range(2**63 - 9, 2**63)], np.int64
+)
+
+
 def digest():
-    """A hash of the bits that every form of every optimizer makes of awkward gradients."""
+    """A hash of the bits of all schedules, and of what every form of every optimizer makes of awkward gradients."""
     total = hashlib.sha256()
+    for schedule in SCHEDULES:
+        total.update(bits(schedule(TIMES)))
     for name, form in FORMS:
         for dtype in DTYPES:
             params = [start(size, dtype) for size in (3, 64, 1030)]
@@ -115,6 +190,24 @@ def digest():
                 for array in (p, *kept.values()):
                     total.update(bits(array))
     return total.hexdigest()
+
+
+def vectorised(module, folder, *flags):
+    """Numbers of the lines of src/optcore/<module>.pyx whose loops the compiler reports as vectorised; no warnings."""
+    usual = re.search(r"FLAGS = \[\n(.*?)\n    \]", (ROOT / "setup.py").read_text(), re.S)[1]
+    usual = re.findall(r'"(-[^"]+)"', usual)
+    subprocess.run(
+        [sys.executable, "-m", "cython", "-3", "--line-directives", "-X", "cdivision=True", "-I", "src",
+         "--module-name", f"optcore.{module}", "-o", str(folder / "module.c"), f"src/optcore/{module}.pyx"],
+        cwd=ROOT, check=True,
+    )  # fmt: skip
+    report = subprocess.run(
+        [*shlex.split(os.environ.get("CC", "gcc")), "-c", "-fPIC", *usual, *flags, "-Wall", "-fopt-info-vec-optimized",
+         "-I", sysconfig.get_path("include"), "module.c", "-o", "module.o"],
+        cwd=folder, check=True, capture_output=True, text=True,
+    ).stderr  # fmt: skip
+    assert "warning" not in report, report
+    return [int(line) for line in re.findall(rf"{module}\.pyx:(\d+):\d+: optimized: loop vectorized", report)]
 
 
 if __name__ == "__main__":

@@ -54,7 +54,11 @@ PARAMETERS = {
     "text": (np.array(["a"]), TypeError, "<U1"),
     "structured": (np.zeros(4, [("a", float)]), TypeError, "must be float32 or float64"),
     "foreign bytes": (np.zeros(4, np.dtype(float).newbyteorder()), TypeError, "foreign byte order"),
-    "Fortran order": (np.zeros((3, 4), order="F"), ValueError, "is not C-contiguous; use numpy.ascontiguousarray"),
+    "Fortran order": (
+        np.zeros((3, 4), order="F"),
+        ValueError,
+        "is not C-contiguous; its memory cannot be updated in place: make numpy.ascontiguousarray(...) the parameter",
+    ),
     "strided": (np.zeros(8)[::2], ValueError, "strides (16,) is not C-contiguous"),
     "reversed": (np.zeros(8)[::-1], ValueError, "not C-contiguous"),
     "broadcast": (np.broadcast_to(1.0, 4), ValueError, "not C-contiguous"),
@@ -65,6 +69,7 @@ PARAMETERS = {
     "overlap": (overlapping(), ValueError, "parameter '1' and parameter '0' share memory"),
     "nested": (nested(), ValueError, "share memory"),
     "twice": ([P, P], ValueError, "share memory"),
+    "group without a list": ({"params": [P], "lr": 0.1}, TypeError, "this looks like a group; groups come in a list"),
     "number as name": ({1: P}, TypeError, "parameter names must be non-empty strings, got 1"),
     "empty name": ({"": P}, TypeError, "non-empty strings"),
     "group without params": ([{"lr": 1.0}], ValueError, 'group 0 has no "params"'),
@@ -107,6 +112,7 @@ GRADIENTS = {
     "strided": (np.zeros((2, 6))[:, ::2], ValueError, "not C-contiguous"),
     "misaligned": (misaligned(6).reshape(2, 3), ValueError, "not aligned"),
     "masked": (np.ma.zeros((2, 3)), TypeError, "MaskedArray"),
+    "numbers": ([0.0], TypeError, "gradients must be arrays, got a list of numbers"),
     "too many": ([np.zeros((2, 3))] * 2, ValueError, "got 2 gradients for 1 parameters"),
     "none": ([], ValueError, "got 0 gradients for 1 parameters"),
     "nothing": (None, TypeError, "none were bound"),
@@ -205,7 +211,10 @@ KEYWORDS = [
     (oc.Adam, {"eps": -1e-8}, ValueError, "eps must be"),
     (oc.Adam, {"eps_form": "outsde"}, ValueError, "eps_form must be one of 'outside', 'inside', 'hat'"),
     (oc.Adam, {"amsgrad": 1}, TypeError, "amsgrad must be True or False, got 1"),
-    (oc.Adam, {"learning_rate": 0.1}, TypeError, "unknown keyword 'learning_rate'"),
+    (oc.Adam, {"learning_rate": 0.1}, TypeError, "unknown keyword 'learning_rate'; did you mean 'lr'?"),
+    (oc.NAdam, {"betas": (lambda t: 0.9, 0.999)}, TypeError, "betas[0] of NAdam must be a number: all its values"),
+    (oc.FTRL, {"lr": 0.0}, ValueError, "lr must be a finite number > 0, got 0.0"),
+    (oc.FTRL, {"lr": 1.0, "l1": -1.0}, ValueError, "l1 must be a finite number >= 0"),
     (oc.Adam, {"beta": (0.9, 0.9)}, TypeError, "unknown keyword 'beta'; did you mean 'betas'?"),
     (oc.Adam, {"weight_deacy": 0.1}, TypeError, "did you mean 'weight_decay'?"),
     (oc.AMSGrad, {"amsgrad": True}, TypeError, "unknown keyword 'amsgrad'"),
@@ -444,8 +453,9 @@ def test_live_values():
     ]:
         with pytest.raises(AttributeError, match=words):
             setattr(opt, name, 1)
-    with pytest.raises(AttributeError, match="SGD has no betas; its hyper-parameters are lr, weight_decay"):
-        oc.SGD(np.zeros(3), lr=1.0).betas  # noqa: B018
+    with pytest.raises(AttributeError, match="this SGD was made without momentum"):
+        oc.SGD(np.zeros(3), lr=1.0).momentum  # noqa: B018
+    assert oc.Rprop(np.zeros(3)).lr == 1e-2
     with pytest.raises(ValueError, match="eps must be"):
         opt.eps = -1.0
     assert opt.eps == 1e-8

@@ -16,7 +16,7 @@ INF, NAN = math.inf, math.nan
 UNARY = ["exp", "log", "cos"]
 BETAS = [0.9, 0.99, 0.999, 0.9999999, 0.5, 0.0, 1.0]
 # Errors in ulps, as stated in the docstrings.
-BOUND = {"exp": 0.75, "log": 0.501, "cos": 0.9, "pow": 0.8, "power": 0.501}
+BOUND = {"exp": 0.75, "log": 0.501, "cos": 0.8, "pow": 0.8, "power": 0.501}
 
 anything = st.floats() | st.floats(-1e3, 1e3) | st.floats(0.0, 4.0)
 
@@ -36,10 +36,8 @@ def sweep(name, size, seed):
     """Arguments of all magnitudes, and densely where a schedule has them."""
     rng = np.random.default_rng(seed)
     anywhere = rng.integers(0, 2**64, size // 4, dtype=np.uint64).view(np.float64)
-    common = {"exp": (-750.0, 720.0), "log": (0.0, 3.0), "cos": (-10.0, 10.0), "pow": (0.0, 3.0)}[name]
+    common = {"exp": (-750.0, 720.0), "log": (0.0, 3.0), "cos": (-4.0, 4.0), "pow": (0.0, 3.0)}[name]
     x = np.concatenate([anywhere, rng.uniform(*common, size - len(anywhere))])
-    if name == "cos":
-        x[:1000] = rng.uniform(-(2.0**20), 2.0**20, 1000)
     y = rng.uniform(-800.0, 800.0, size)
     y[::2] = rng.uniform(-3.0, 3.0, len(y[::2]))
     return (x, y) if name == "pow" else (x,)
@@ -145,7 +143,7 @@ def test_cosine_never_rises_between_0_and_pi():
         assert (np.diff(evaluate("cos", x[x <= math.pi])) <= 0.0).all()
 
 
-@given(st.floats(-(2.0**20), 2.0**20))
+@given(st.floats(-3.5, 3.5))
 def test_cosine_is_even(x):
     same(kernel.cos(-x), kernel.cos(x))
 
@@ -180,9 +178,9 @@ SPECIAL = [
     ("cos", (5e-324,), 1.0),
     ("cos", (math.pi,), -1.0),
     ("cos", (math.pi / 2,), 6.123233995736766e-17),
-    ("cos", (2.0 * math.pi,), 1.0),
-    ("cos", (2.0**20,), 0.943808393901312),
-    ("cos", (math.nextafter(2.0**20, INF),), NAN),
+    ("cos", (-math.pi,), -1.0),
+    ("cos", (3.5,), -0.9364566872907963),
+    ("cos", (math.nextafter(3.5, INF),), NAN),
     ("cos", (-1e300,), NAN),
     ("cos", (INF,), NAN),
     ("cos", (NAN,), NAN),

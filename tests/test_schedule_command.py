@@ -369,9 +369,13 @@ def test_an_interruption_is_quiet(cli, monkeypatch):
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGINT for a single process")
 def test_an_interruption_from_the_keyboard():
     program = (
-        "import os, signal, threading, tqdm\n"
+        "import os, signal, threading, time, tqdm\n"
         "from optcore import cli, plot\n"
-        "threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "def interrupt():\n"
+        "    while True:  # an interrupt that strikes in a finalizer is lost\n"
+        "        time.sleep(1.0)\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "threading.Thread(target=interrupt, daemon=True).start()\n"
         "cli.app(['schedule', 'Cosine(1.0, steps=1_000_000_000)', '--steps', '1_000_000_000'])"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)

@@ -7,7 +7,7 @@ from optcore._scalars cimport Double2, cos, pow, pow_parts
 
 cdef enum Kind:
     # Smooth: functions of the double min(t, limit). These have loops over buffers.
-    CONSTANT, EXPONENTIAL, INVERSE_TIME, INVERSE_POWER, INVERSE_ROOT, LINEAR, POLYNOMIAL, ROOT, GROWING, COSINE, NOAM
+    CONSTANT, EXPONENTIAL, INVERSE_TIME, INVERSE_POWER, LINEAR, POLYNOMIAL, ROOT, GROWING, COSINE, NOAM
     # Functions of the integer t.
     STEP, PIECEWISE, COSINE_RESTARTS, CYCLIC
     # Functions of other curves.
@@ -17,12 +17,17 @@ cdef struct Curve:
     Kind kind
     double a, b, c, d
     Double2 log_base
+    const Double2* squares  # of the base of an integer power, see _scalars.pxd
     int64_t limit  # where a smooth curve ends
     int64_t n, m
+    bint by_cycle
     Py_ssize_t count  # boundaries; there is one value or part more
     const int64_t* boundaries
     const double* values
     Curve** parts
+
+cdef enum:
+    BLOCK = 512
 
 
 # ---------------------------------------------------------------------- smooth curves
@@ -38,12 +43,20 @@ cdef inline double inverse_time(const Curve* c, double x) noexcept nogil:
     return c.a / (1.0 + c.c * x / c.b)
 
 
+cdef inline double raised(const Curve* c, double x) noexcept nogil:
+    """x ** d. Where d is a small multiple of 1/2, n is 2 * d: a root and products, many times as fast as pow."""
+    cdef double result
+    cdef int64_t k
+    if c.n == 0:
+        return pow(x, c.d)
+    result = sqrt(x) if c.n & 1 else 1.0
+    for k in range(c.n >> 1):
+        result = result * x
+    return result
+
+
 cdef inline double inverse_power(const Curve* c, double x) noexcept nogil:
-    return c.a / pow(x + c.b, c.c)
-
-
-cdef inline double inverse_root(const Curve* c, double x) noexcept nogil:
-    return c.a / sqrt(x + c.b)
+    return c.a / raised(c, x + c.b)
 
 
 cdef inline double linear(const Curve* c, double x) noexcept nogil:
@@ -51,10 +64,18 @@ cdef inline double linear(const Curve* c, double x) noexcept nogil:
     return c.b if x >= c.c else between
 
 
-cdef inline double polynomial(const Curve* c, double x) noexcept nogil:
-    cdef double between = (c.a - c.b) * pow(1.0 - x / c.c, c.d) + c.b
+cdef inline double remaining(const Curve* c, double x) noexcept nogil:
+    return 1.0 - x / c.c
+
+
+cdef inline double polynomial_of(const Curve* c, double x, double power) noexcept nogil:
+    cdef double between = (c.a - c.b) * power + c.b
     between = c.a if x <= 0.0 else between
     return c.b if x >= c.c else between
+
+
+cdef inline double polynomial(const Curve* c, double x) noexcept nogil:
+    return polynomial_of(c, x, raised(c, remaining(c, x)))
 
 
 cdef inline double root(const Curve* c, double x) noexcept nogil:
@@ -68,10 +89,18 @@ cdef inline double growing(const Curve* c, double x) noexcept nogil:
     return value if value < c.c else c.c
 
 
-cdef inline double cosine(const Curve* c, double x) noexcept nogil:
-    cdef double between = c.b + (c.a - c.b) * (1.0 + cos(3.141592653589793 * x / c.c)) / 2.0
+cdef inline double angle(const Curve* c, double x) noexcept nogil:
+    return 3.141592653589793 * x / c.c
+
+
+cdef inline double cosine_of(const Curve* c, double x, double cosine) noexcept nogil:
+    cdef double between = c.b + (c.a - c.b) * (1.0 + cosine) / 2.0
     between = c.a if x <= 0.0 else between
     return c.b if x >= c.c else between
+
+
+cdef inline double cosine(const Curve* c, double x) noexcept nogil:
+    return cosine_of(c, x, cos(angle(c, x)))
 
 
 cdef inline double noam(const Curve* c, double x) noexcept nogil:
@@ -79,9 +108,6 @@ cdef inline double noam(const Curve* c, double x) noexcept nogil:
     cdef double falling = 1.0 / sqrt(s), rising = s * c.b
     return c.a * (falling if falling < rising else rising)
 
-
-cdef enum:
-    BLOCK = 1024
 
 # A smooth curve at n <= BLOCK times.
 ctypedef void (*Smooth)(const Curve* c, Py_ssize_t n, const int64_t* t, double* out) noexcept nogil

@@ -7,7 +7,7 @@ averaging, all while the block is in the nearest cache. A failure leaves paramet
 
 Design
 ------
-- Arrays are read through NumPy's C structures, not the buffer protocol: a look at an array costs 3 ns instead of
+- Arrays are read through NumPy's C structures, not the buffer protocol: a look at an array costs a few ns instead of
   about 60, so that every step can look again and notice an array that was resized or made read-only since.
 - A gradient that needs a transform is copied to a scratch block on the stack; one that needs none is read where it
   lies, and the rule sees the whole array as one run.
@@ -27,10 +27,9 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from optcore._rules cimport (
-    MAX_HYPER, MAX_SCALARS, MAX_STATE, Loop32, Loop64, Scalars, add_scaled, clamp, clip, ema, has_nonfinite,
+    MAX_HYPER, MAX_SCALARS, MAX_STATE, Kept, Loop32, Loop64, Scalars, add_scaled, clamp, clip, ema, has_nonfinite,
     negate, polyak, real, scale, sum_of_squares,
 )
-from optcore._scalars cimport Powers
 from optcore._curves cimport Curve
 from optcore._schedules cimport Compiled, value
 
@@ -80,7 +79,7 @@ cdef struct Group:
     double[SLOTS] c
     double[MAX_SCALARS] h
     float[MAX_SCALARS] h32
-    Powers[2] powers
+    Kept kept
 
 
 cdef struct Scheduled:
@@ -154,10 +153,11 @@ def check_array(str what, array, dtype=None, shape=None, bint writeable=False):
     if not array.flags.c_contiguous:
         raise ValueError(
             f"{what} with shape {array.shape} and strides {array.strides} is not C-contiguous; "
-            "use numpy.ascontiguousarray(...)"
+            + ("its memory cannot be updated in place: make numpy.ascontiguousarray(...) the parameter" if writeable
+               else "use numpy.ascontiguousarray(...)")
         )
     if writeable and not array.flags.writeable:
-        raise ValueError(f"{what} is read-only, but is updated in place; use .copy() or .setflags(write=True)")
+        raise ValueError(f"{what} is read-only, but is updated in place; make a .copy() the parameter, or use .setflags(write=True)")
 
 
 cdef class Plan:
@@ -387,12 +387,15 @@ cdef class Plan:
         if isinstance(grads, numpy.ndarray) and self.size == 1:
             return (grads,)
         if not isinstance(grads, (list, tuple)):
-            hint = f"; did you mean lr={grads!r}?" if isinstance(grads, (int, float)) else ""
+            hint = f"; did you mean lr={grads!r}?" if isinstance(grads, (int, float)) and not self.updates else ""
             raise TypeError(
                 f"gradients must be {'one array or ' if self.size == 1 else ''}a list or tuple of {self.size} "
                 f"arrays, as the parameters are, got {type(grads).__name__}{hint}"
             )
         taken = tuple(grads)
+        for grad in taken[:1]:
+            if isinstance(grad, (int, float)):
+                raise TypeError(f"gradients must be arrays, got a {type(grads).__name__} of numbers; use numpy.array(...)")
         if len(taken) != self.size:
             raise ValueError(f"got {len(taken)} gradients for {self.size} parameters")
         return taken
@@ -477,7 +480,7 @@ cdef class Plan:
                 self.groups[<Py_ssize_t> place[0]].c[<Py_ssize_t> place[1]] = x
         for k in range(self.group_count):
             group = &self.groups[k]
-            self.scalars(self.updates + 1, group.c, group.h, group.powers)
+            self.scalars(self.updates + 1, group.c, group.h, &group.kept)
             if self.has_single:
                 for j in range(MAX_SCALARS):
                     group.h32[j] = <float> group.h[j]

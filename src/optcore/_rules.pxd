@@ -15,8 +15,16 @@ cdef enum:
 
 ctypedef void (*Loop32)(Py_ssize_t n, float* p, const float* g, float** state, const float* h) noexcept nogil
 ctypedef void (*Loop64)(Py_ssize_t n, double* p, const double* g, double** state, const double* h) noexcept nogil
+
+cdef struct Kept:
+    # What saves work from step to step, but changes no result.
+    Powers powers[2]
+    double factors[2]  # of which nadam's product is: its beta1 and its decay
+    int64_t until  # the last factor that it has
+    double product
+
 # Fills h, the scalars of update t = 1, 2, ..., from c, the hyper-parameters in the order of `Rule.hyper`.
-ctypedef void (*Scalars)(int64_t t, const double* c, double* h, Powers* powers) noexcept nogil
+ctypedef void (*Scalars)(int64_t t, const double* c, double* h, Kept* kept) noexcept nogil
 
 # Before the rule and after it: each changes its first buffer in place.
 cdef void negate(Py_ssize_t n, real* g) noexcept nogil

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from libc.math cimport copysign as copysign64, copysignf as copysign32, fabs, fabsf, sqrt as sqrt64, sqrtf as sqrt32
 
-from optcore._scalars cimport power
+from optcore._scalars cimport pow, power
 
 
 cdef extern from *:
@@ -72,7 +72,7 @@ cdef inline real sign(real x) noexcept nogil:
 # ---------------------------------------------------------------------- update rules
 
 
-cdef void sgd_scalars(int64_t t, const double* c, double* h, Powers* powers) noexcept nogil:
+cdef void sgd_scalars(int64_t t, const double* c, double* h, Kept* kept) noexcept nogil:
     h[0] = c[0]
 
 
@@ -84,7 +84,7 @@ cdef void sgd(Py_ssize_t n, real* p, const real* g, real** state, const real* h)
         p[i] = p[i] - lr * g[i]
 
 
-cdef void gradient_scaled_scalars(int64_t t, const double* c, double* h, Powers* powers) noexcept nogil:
+cdef void gradient_scaled_scalars(int64_t t, const double* c, double* h, Kept* kept) noexcept nogil:
     cdef double lr = c[0], scale = c[1]
     h[0] = lr * scale
 
@@ -97,7 +97,7 @@ cdef void gradient_scaled(Py_ssize_t n, real* p, const real* g, real** state, co
         p[i] = p[i] - lr * magnitude(g[i]) * g[i]
 
 
-cdef void momentum_scalars(int64_t t, const double* c, double* h, Powers* powers) noexcept nogil:
+cdef void momentum_scalars(int64_t t, const double* c, double* h, Kept* kept) noexcept nogil:
     cdef double lr = c[0], mu = c[1], dampening = c[2]
     cdef bint ema = c[3] != 0.0
     # The heavy ball starts at the first gradient, the moving average at zero.
@@ -117,7 +117,7 @@ cdef void momentum(Py_ssize_t n, real* p, const real* g, real** state, const rea
         p[i] = p[i] - lr * b[i]
 
 
-cdef void velocity_scalars(int64_t t, const double* c, double* h, Powers* powers) noexcept nogil:
+cdef void velocity_scalars(int64_t t, const double* c, double* h, Kept* kept) noexcept nogil:
     cdef double lr = c[0], mu = c[1]
     h[0] = mu
     h[1] = lr
@@ -143,7 +143,7 @@ cdef void nesterov(Py_ssize_t n, real* p, const real* g, real** state, const rea
         p[i] = p[i] - lr * (g[i] + mu * b[i])
 
 
-cdef void adagrad_scalars(int64_t t, const double* c, double* h, Powers* powers) noexcept nogil:
+cdef void adagrad_scalars(int64_t t, const double* c, double* h, Kept* kept) noexcept nogil:
     cdef double lr = c[0], lr_decay = c[1], eps = c[2]
     cdef bint inside = c[3] != 0.0
     h[0] = lr / (1.0 + <double> (t - 1) * lr_decay)
@@ -161,7 +161,7 @@ cdef void adagrad(Py_ssize_t n, real* p, const real* g, real** state, const real
         p[i] = p[i] - clr * g[i] / (sqrt(s[i] + eps_in) + eps_out)
 
 
-cdef void rmsprop_scalars(int64_t t, const double* c, double* h, Powers* powers) noexcept nogil:
+cdef void rmsprop_scalars(int64_t t, const double* c, double* h, Kept* kept) noexcept nogil:
     cdef double lr = c[0], alpha = c[1], eps = c[2], mu = c[4]
     cdef bint inside = c[3] != 0.0
     h[0] = lr
@@ -222,7 +222,7 @@ cdef void rmsprop_centered_momentum(
         p[i] = p[i] - lr * b[i]
 
 
-cdef void adadelta_scalars(int64_t t, const double* c, double* h, Powers* powers) noexcept nogil:
+cdef void adadelta_scalars(int64_t t, const double* c, double* h, Kept* kept) noexcept nogil:
     cdef double lr = c[0], rho = c[1], eps = c[2]
     h[0] = lr
     h[1] = rho
@@ -243,7 +243,7 @@ cdef void adadelta(Py_ssize_t n, real* p, const real* g, real** state, const rea
         p[i] = p[i] - lr * d
 
 
-cdef void rprop_scalars(int64_t t, const double* c, double* h, Powers* powers) noexcept nogil:
+cdef void rprop_scalars(int64_t t, const double* c, double* h, Kept* kept) noexcept nogil:
     cdef double shrink = c[0], grow = c[1], smallest = c[2], largest = c[3], forget = c[4]
     h[0] = shrink
     h[1] = grow
@@ -269,11 +269,11 @@ cdef void rprop(Py_ssize_t n, real* p, const real* g, real** state, const real* 
         prev[i] = kept
 
 
-cdef void adam_scalars(int64_t t, const double* c, double* h, Powers* powers) noexcept nogil:
+cdef void adam_scalars(int64_t t, const double* c, double* h, Kept* kept) noexcept nogil:
     cdef double lr = c[0], beta1 = c[1], beta2 = c[2], eps = c[3]
     cdef int form = <int> c[4]  # eps outside the root, inside, or "hat"
-    cdef double bias1 = 1.0 - power(beta1, t, &powers[0])
-    cdef double bias2 = 1.0 - power(beta2, t, &powers[1])
+    cdef double bias1 = 1.0 - power(beta1, t, &kept.powers[0])
+    cdef double bias2 = 1.0 - power(beta2, t, &kept.powers[1])
     h[0] = beta1
     h[1] = 1.0 - beta1
     h[2] = beta2
@@ -312,13 +312,13 @@ cdef void amsgrad(Py_ssize_t n, real* p, const real* g, real** state, const real
         p[i] = p[i] - step * m[i] / (sqrt(vmax[i] + eps_in) * root + eps_out)
 
 
-cdef void adamax_scalars(int64_t t, const double* c, double* h, Powers* powers) noexcept nogil:
+cdef void adamax_scalars(int64_t t, const double* c, double* h, Kept* kept) noexcept nogil:
     cdef double lr = c[0], beta1 = c[1], beta2 = c[2], eps = c[3]
     h[0] = beta1
     h[1] = 1.0 - beta1
     h[2] = beta2
     h[3] = eps
-    h[4] = lr / (1.0 - power(beta1, t, powers))
+    h[4] = lr / (1.0 - power(beta1, t, &kept.powers[0]))
 
 
 cdef void adamax(Py_ssize_t n, real* p, const real* g, real** state, const real* h) noexcept nogil:
@@ -331,6 +331,140 @@ cdef void adamax(Py_ssize_t n, real* p, const real* g, real** state, const real*
         m[i] = beta1 * m[i] + take1 * g[i]
         u[i] = maximum(beta2 * u[i], magnitude(g[i]) + eps)
         p[i] = p[i] - step * m[i] / u[i]
+
+
+cdef inline double nadam_mu(double beta1, double decay, int64_t t) noexcept nogil:
+    return beta1 * (1.0 - 0.5 * pow(0.96, <double> t * decay))
+
+
+cdef void nadam_scalars(int64_t t, const double* c, double* h, Kept* kept) noexcept nogil:
+    cdef double lr = c[0], beta1 = c[1], beta2 = c[2], eps = c[3], decay = c[4]
+    cdef double mu, after
+    if kept.until == 0 or kept.until > t or kept.factors[0] != beta1 or kept.factors[1] != decay:
+        kept.factors[0], kept.factors[1], kept.until, kept.product = beta1, decay, 0, 1.0
+    while kept.until < t:
+        kept.until = kept.until + 1 if kept.product != 0.0 else t  # zero stays zero
+        kept.product = kept.product * nadam_mu(beta1, decay, kept.until)
+    mu, after = nadam_mu(beta1, decay, t), nadam_mu(beta1, decay, t + 1)
+    h[0] = beta1
+    h[1] = 1.0 - beta1
+    h[2] = beta2
+    h[3] = 1.0 - beta2
+    h[4] = 1.0 / sqrt(1.0 - power(beta2, t, &kept.powers[1]))
+    h[5] = eps
+    h[6] = lr * (1.0 - mu) / (1.0 - kept.product)
+    h[7] = lr * after / (1.0 - kept.product * after)
+
+
+cdef void nadam(Py_ssize_t n, real* p, const real* g, real** state, const real* h) noexcept nogil:
+    """Dozat 2016."""
+    cdef real* m = state[0]
+    cdef real* v = state[1]
+    cdef real beta1 = h[0], take1 = h[1], beta2 = h[2], take2 = h[3], root = h[4], eps = h[5], cg = h[6], cm = h[7]
+    cdef Py_ssize_t i
+    for i in range(n):
+        m[i] = beta1 * m[i] + take1 * g[i]
+        v[i] = beta2 * v[i] + take2 * g[i] * g[i]
+        p[i] = p[i] - (cg * g[i] + cm * m[i]) / (sqrt(v[i]) * root + eps)
+
+
+cdef void radam_scalars(int64_t t, const double* c, double* h, Kept* kept) noexcept nogil:
+    cdef double lr = c[0], beta1 = c[1], beta2 = c[2], eps = c[3]
+    cdef double decayed = power(beta2, t, &kept.powers[1])
+    cdef double bias1 = 1.0 - power(beta1, t, &kept.powers[0]), bias2 = 1.0 - decayed
+    cdef double longest = 2.0 / (1.0 - beta2) - 1.0
+    cdef double length = longest - 2.0 * <double> t * decayed / bias2
+    cdef double rectified
+    h[0] = beta1
+    h[1] = 1.0 - beta1
+    h[2] = beta2
+    h[3] = 1.0 - beta2
+    if length > 5.0:
+        rectified = sqrt(
+            (length - 4.0) * (length - 2.0) * longest / ((longest - 4.0) * (longest - 2.0) * length)
+        )
+        h[4], h[5], h[6] = lr * rectified * sqrt(bias2) / bias1, 1.0, eps
+    else:  # too few squares for a variance: the denominator is 1
+        h[4], h[5], h[6] = lr / bias1, 0.0, 1.0
+
+
+cdef void radam(Py_ssize_t n, real* p, const real* g, real** state, const real* h) noexcept nogil:
+    """Liu et al. 2020, Algorithm 2."""
+    cdef real* m = state[0]
+    cdef real* v = state[1]
+    cdef real beta1 = h[0], take1 = h[1], beta2 = h[2], take2 = h[3], step = h[4], root = h[5], eps = h[6]
+    cdef Py_ssize_t i
+    for i in range(n):
+        m[i] = beta1 * m[i] + take1 * g[i]
+        v[i] = beta2 * v[i] + take2 * g[i] * g[i]
+        p[i] = p[i] - step * m[i] / (sqrt(v[i]) * root + eps)
+
+
+cdef void lion_scalars(int64_t t, const double* c, double* h, Kept* kept) noexcept nogil:
+    cdef double lr = c[0], beta1 = c[1], beta2 = c[2]
+    h[0] = beta1
+    h[1] = 1.0 - beta1
+    h[2] = beta2
+    h[3] = 1.0 - beta2
+    h[4] = lr
+
+
+cdef void lion(Py_ssize_t n, real* p, const real* g, real** state, const real* h) noexcept nogil:
+    """Chen et al. 2023, Algorithm 2."""
+    cdef real* m = state[0]
+    cdef real beta1 = h[0], take1 = h[1], beta2 = h[2], take2 = h[3], lr = h[4]
+    cdef Py_ssize_t i
+    for i in range(n):
+        p[i] = p[i] - lr * sign(beta1 * m[i] + take1 * g[i])
+        m[i] = beta2 * m[i] + take2 * g[i]
+
+
+cdef void adabelief_scalars(int64_t t, const double* c, double* h, Kept* kept) noexcept nogil:
+    cdef double lr = c[0], beta1 = c[1], beta2 = c[2], eps = c[3], eps_root = c[4]
+    h[0] = beta1
+    h[1] = 1.0 - beta1
+    h[2] = beta2
+    h[3] = 1.0 - beta2
+    h[4] = lr / (1.0 - power(beta1, t, &kept.powers[0]))
+    h[5] = 1.0 / sqrt(1.0 - power(beta2, t, &kept.powers[1]))
+    h[6] = eps
+    h[7] = eps_root
+
+
+cdef void adabelief(Py_ssize_t n, real* p, const real* g, real** state, const real* h) noexcept nogil:
+    """Zhuang et al. 2020, Algorithm 1."""
+    cdef real* m = state[0]
+    cdef real* s = state[1]
+    cdef real beta1 = h[0], take1 = h[1], beta2 = h[2], take2 = h[3], step = h[4], root = h[5], eps = h[6]
+    cdef real eps_root = h[7]
+    cdef Py_ssize_t i
+    for i in range(n):
+        m[i] = beta1 * m[i] + take1 * g[i]
+        s[i] = beta2 * s[i] + take2 * (g[i] - m[i]) * (g[i] - m[i]) + eps_root
+        p[i] = p[i] - step * m[i] / (sqrt(s[i]) * root + eps)
+
+
+cdef void ftrl_scalars(int64_t t, const double* c, double* h, Kept* kept) noexcept nogil:
+    cdef double lr = c[0], beta = c[1], l1 = c[2], l2 = c[3]
+    h[0] = lr
+    h[1] = beta
+    h[2] = l1
+    h[3] = l2
+
+
+cdef void ftrl(Py_ssize_t n, real* p, const real* g, real** state, const real* h) noexcept nogil:
+    """McMahan et al. 2013, Algorithm 1."""
+    cdef real* z = state[0]
+    cdef real* n_ = state[1]
+    cdef real lr = h[0], beta = h[1], l1 = h[2], l2 = h[3], zero = 0, before, after, x
+    cdef Py_ssize_t i
+    for i in range(n):
+        before = sqrt(n_[i])
+        n_[i] = n_[i] + g[i] * g[i]
+        after = sqrt(n_[i])
+        z[i] = z[i] + g[i] - (after - before) / lr * p[i]
+        x = -(z[i] - sign(z[i]) * l1) / ((beta + after) / lr + l2)
+        p[i] = zero if magnitude(z[i]) <= l1 else x
 
 
 # ---------------------------------------------------------------------- before the rule and after it
@@ -461,3 +595,11 @@ add(
 add("adam", ("m", "v"), ADAM, adam_scalars, adam[float], adam[double])
 add("amsgrad", ("m", "v", "vmax"), ADAM, adam_scalars, amsgrad[float], amsgrad[double])
 add("adamax", ("m", "u"), ("lr", "betas[0]", "betas[1]", "eps"), adamax_scalars, adamax[float], adamax[double])
+add("nadam", ("m", "v"), ("lr", "betas[0]", "betas[1]", "eps", "momentum_decay"), nadam_scalars, nadam[float], nadam[double])
+add("radam", ("m", "v"), ("lr", "betas[0]", "betas[1]", "eps"), radam_scalars, radam[float], radam[double])
+add("lion", ("m",), ("lr", "betas[0]", "betas[1]"), lion_scalars, lion[float], lion[double])
+add(
+    "adabelief", ("m", "s"), ("lr", "betas[0]", "betas[1]", "eps", "eps_root"),
+    adabelief_scalars, adabelief[float], adabelief[double],
+)
+add("ftrl", ("z", "n"), ("lr", "beta", "l1", "l2"), ftrl_scalars, ftrl[float], ftrl[double])

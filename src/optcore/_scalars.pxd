@@ -3,14 +3,14 @@
 Only + - * / and comparisons of doubles, each rounded once, so that optcore/reference.py can say the same in
 plain Python. Inline and without branches, so that loops over buffers vectorise.
 
-The series are Taylor's, whose coefficients need no table: on the reduced ranges they are one or two terms
-longer than minimax polynomials, which would be a tenth faster and would have to be explained. The other
-constants come from tests/golden/scalars.py, and so do the errors in the docstrings: the largest of 10**6
-arguments each, rounded up.
+The series of exp and log are Taylor's, whose coefficients need no table: on the reduced ranges they are one or two
+terms longer than minimax polynomials, which would be a tenth faster and would have to be explained. The cosine, which
+has to be fast, has shorter ones. All constants come from tests/golden/scalars.py, and so do the errors in the
+docstrings: the largest of 10**6 arguments each, rounded up.
 """
 
 cimport cython
-from libc.math cimport INFINITY, NAN
+from libc.math cimport INFINITY, NAN, fabs
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy, memset
 
@@ -85,6 +85,37 @@ cdef inline double power(double base, int64_t n, Powers* powers) noexcept nogil:
     result = product(powers.left, powers.table[rest]).hi
     if result != result:  # from 2**996 on, Dekker's product overflows
         result = pow(base, <double>n)
+    return result
+
+
+# One power at a time, and no place for a cache: base ** 2 ** k is computed once for every k.
+cdef enum:
+    SQUARES = 63
+
+
+cdef inline void fill_squares(double base, Double2* squares) noexcept nogil:
+    cdef Py_ssize_t k
+    squares[0] = Double2(base, 0.0)
+    for k in range(1, SQUARES):
+        squares[k] = product(squares[k - 1], squares[k - 1])
+
+
+cdef inline Double2 multiplied(const Double2* squares, int64_t n) noexcept nogil:
+    """The same as squarings(base, n)."""
+    cdef Double2 result = Double2(1.0, 0.0)
+    while n > 0:
+        if n & 1:
+            result = product(result, squares[0])
+        n >>= 1
+        squares += 1
+    return result
+
+
+cdef inline double power_from(const Double2* squares, int64_t n) noexcept nogil:
+    """The same as power(base, n)."""
+    cdef double result = product(multiplied(squares, n - n % SPLIT), multiplied(squares, n % SPLIT)).hi
+    if result != result:
+        result = pow(squares[0].hi, <double>n)
     return result
 
 
@@ -231,32 +262,26 @@ cdef inline double pow(double x, double y) noexcept nogil:
 # Cosine
 
 cdef inline double cos(double x) noexcept nogil:
-    """The cosine of x radians for |x| <= 2**20, within 0.9 ulp; NaN beyond."""
-    # x = k * pi/2 + r + c. pi/2 is cut into 33 + 31 + 31 + 53 bits: only the last product is rounded, and c
-    # holds what r lacks, so that nothing is lost next to a zero of the cosine.
-    cdef double k = nearest(x * 0.6366197723675814)
-    cdef double first = x - k * 1.5707963267341256
-    cdef double second = k * 6.077100509014471e-11
-    cdef double middle = first - second
-    cdef double rest = ((first - middle) - second) + k * 2.5082788063426444e-20
-    cdef double r = middle + rest  # |r| < 0.786
-    cdef double c = (rest - (r - middle)) - k * 8.4784276603689e-32
+    """The cosine of x radians for |x| <= 3.5, within 0.8 ulp; NaN beyond. No schedule goes past pi."""
+    # |x| = k * pi/2 + r + c, with pi/2 cut into two doubles, for k = 0, 1 or 2. The multiples of the first one and
+    # their differences from x are exact, and c holds what r lacks, so that nothing is lost next to the zero.
+    cdef double a = fabs(x)
+    cdef double k = nearest(a * 0.6366197723675814)
+    cdef double first = a - k * 1.5707963267948966
+    cdef double rest = k * 6.123233995736766e-17
+    cdef double r = first - rest  # |r| < 0.786
+    cdef double c = (first - r) - rest
+    # For k = 1 the cosine is -sin(r + c) = -(r - r**3 * p), otherwise cos(r + c) = 1 - r**2 / 2 + r**4 * p with the
+    # sign of 1 - k. Both p, polynomials of z = r**2, are one with selected coefficients: half as much to compute.
+    cdef bint sine = k == 1.0
     cdef double z = r * r
     cdef double zz = z * z
-    cdef double near_one = 1.0 - 0.5 * z
-    # sin(r + c) = r - r**3 / 3! + ... + r**17 / 17!
-    cdef double odd = 1.0 / 1307674368000.0 - z * (1.0 / 355687428096000.0)
-    odd = odd * zz + (1.0 / 39916800.0 - z * (1.0 / 6227020800.0))
-    odd = odd * zz + (1.0 / 5040.0 - z * (1.0 / 362880.0))
-    odd = odd * zz + (1.0 / 6.0 - z * (1.0 / 120.0))
-    cdef double sine = r + (c * near_one - r * (z * odd))
-    # cos(r + c) = 1 - r**2 / 2! + r**4 / 4! - ... + r**16 / 16!
-    cdef double even = 1.0 / 20922789888000.0
-    even = even * zz + (1.0 / 479001600.0 - z * (1.0 / 87178291200.0))
-    even = even * zz + (1.0 / 40320.0 - z * (1.0 / 3628800.0))
-    even = even * zz + (1.0 / 24.0 - z * (1.0 / 720.0))
-    cdef double cosine = near_one + (((1.0 - near_one) - 0.5 * z) + (zz * even - r * c))
-    # The quadrant q = -2, -1, 0, 1 or 2, equal to k up to a multiple of 4.
-    cdef double q = k - 4.0 * nearest(0.25 * k)
-    cdef double result = -q * sine if q * q == 1.0 else (1.0 - 0.5 * (q * q)) * cosine
-    return result if x * x <= 1099511627776.0 else NAN
+    cdef double p = (2.505075841826956e-08 if sine else 2.0875912664852156e-09) - z * (1.5896815007836776e-10 if sine else 1.1369298846560313e-11)
+    p = p * zz + ((0.00019841269829812066 if sine else 2.480158729442023e-05) - z * (2.755731369363644e-06 if sine else 2.755731576479866e-07))
+    p = p * zz + ((0.16666666666666632 if sine else 0.041666666666666644) - z * (0.008333333333322418 if sine else 0.0013888888888882061))
+    cdef double half = 0.5 * z
+    cdef double near_one = 1.0 - half
+    cdef double falling = (r * z * p - c * near_one) - r
+    cdef double level = near_one + (((1.0 - near_one) - half) + (zz * p - r * c))
+    cdef double result = falling if sine else (1.0 - k) * level
+    return result if a <= 3.5 else NAN

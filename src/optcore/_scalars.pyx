@@ -9,15 +9,15 @@ cnp.import_array()
 
 cdef extern from *:
     """
-    #if defined(__x86_64__) && defined(__GNUC__)
-    #define OPTCORE_AVX2 (__builtin_cpu_supports("avx2") != 0)
+    #if defined(OPTCORE_AVX2) && defined(__GNUC__)
+    #define CPU_HAS_AVX2 (__builtin_cpu_supports("avx2") != 0)
     #else
-    #define OPTCORE_AVX2 0
+    #define CPU_HAS_AVX2 0
     #endif
     """
-    const bint OPTCORE_AVX2
+    const bint CPU_HAS_AVX2
 
-HAS_AVX2 = bool(OPTCORE_AVX2)
+HAS_AVX2 = bool(CPU_HAS_AVX2)
 
 
 # Named apart from the C functions, and given their names at the end.
@@ -40,7 +40,7 @@ def _log(double x):
 
 
 def _cos(double x):
-    """The cosine of x radians for |x| <= 2**20; NaN beyond."""
+    """The cosine of x radians for |x| <= 3.5; NaN beyond."""
     return cos(x)
 
 

@@ -31,12 +31,9 @@ def arguments(name, size, rng):
         ends = 2.0 ** (k // 20 + 0.5) * end
         return [np.concatenate([positive(rng, 2 * part), rng.uniform(0.5, 2.0, part), near_one, ends])]
     if name == "cos":
-        ends = (k + 0.5) * math.pi / 2 * end
-        turns = rng.uniform(-(2.0**20), 2.0**20, part)
-        # Next to a zero everything cancels but what the reduction of the argument has kept.
-        zeros = [float(int(j) * mpmath.pi / 2) for j in 2 * rng.integers(0, 333772, part // 2) + 1]
-        small = near_one[: part - part // 2] * (math.pi / 2)
-        return [np.concatenate([rng.uniform(0.0, math.pi, 2 * part), ends, turns, zeros, small])]
+        ends = (k % 2 + 0.5) * math.pi / 2 * end
+        # Next to the zero everything cancels but what the reduction of the argument has kept.
+        return [np.concatenate([rng.uniform(0.0, 3.5, 2 * part), -ends, ends, near_one * (math.pi / 2)])]
     if name == "pow":
         # Any result of any base, of a base near 1, of one at an end; rates of decay over a fraction of a run;
         # roots and powers of update counts.
@@ -108,8 +105,23 @@ def cut(value, *grids):
     return [float(part) for part in [*parts, value]]
 
 
+def polynomial(function, size, end):
+    """Coefficients of the polynomial in z = r**2 that agrees with the function for `size` r up to the end.
+
+    They are the zeros of the Chebyshev polynomial of one degree more, moved so that its first zero is z = 0, where
+    the terms before the polynomial are exact: the error is then nearly as small as any polynomial's.
+    """
+    zeros = [mpmath.cos(mpmath.pi * (2 * i + 1) / (2 * size + 2)) for i in range(size + 1)]
+    z = [end**2 * (zero - zeros[-1]) / (1 - zeros[-1]) for zero in zeros[:-1]]
+    powers = mpmath.matrix([[x**j for j in range(size)] for x in z])
+    return [float(c) for c in mpmath.lu_solve(powers, mpmath.matrix([function(mpmath.sqrt(x)) for x in z]))]
+
+
 def constants():
-    print("2/pi", float(2 / mpmath.pi), "pi/2", *cut(mpmath.pi / 2, 32, 64, 96))
+    print("2/pi", float(2 / mpmath.pi), "pi/2", float(mpmath.pi / 2), float(mpmath.pi / 2 - float(mpmath.pi / 2)))
+    end = mpmath.pi / 4
+    print("sine", polynomial(lambda r: (r - mpmath.sin(r)) / r**3, 6, end))
+    print("cosine", polynomial(lambda r: (mpmath.cos(r) - 1 + r**2 / 2) / r**4, 6, end))
     print("1/ln2", float(1 / mpmath.ln2), "ln2", *cut(mpmath.ln2 + 0, 42))
     print("1/3", 1.0 / 3.0, float(mpmath.mpf(1) / 3 - mpmath.mpf(1.0 / 3.0)))
 

@@ -69,7 +69,10 @@ STATE = {
     "Adam": {"exp_avg": "m", "exp_avg_sq": "v", "max_exp_avg_sq": "vmax"},
     "AdamW": {"exp_avg": "m", "exp_avg_sq": "v", "max_exp_avg_sq": "vmax"},
     "Adamax": {"exp_avg": "m", "exp_inf": "u"},
+    "NAdam": {"exp_avg": "m", "exp_avg_sq": "v"},
+    "RAdam": {"exp_avg": "m", "exp_avg_sq": "v"},
 }
+NUMBERS = ("step", "mu_product")  # what torch keeps per parameter beside the arrays
 RENAMED = {"initial_accumulator_value": "initial_accumulator"}
 
 # Each case: torch's class and keywords, and what may stand beside them: transforms of the gradient, averaging,
@@ -124,6 +127,19 @@ CASES = {
     "adamax betas eps": ("Adamax", {"lr": 0.03, "betas": (0.7, 0.95), "eps": 1e-3}),
     "adamax weight_decay": ("Adamax", {"lr": 0.01, "weight_decay": 0.1}),
     "adamax maximize": ("Adamax", {"lr": 0.01, "maximize": True}),
+    "nadam": ("NAdam", {}),
+    "nadam betas eps": ("NAdam", {"lr": 0.02, "betas": (0.7, 0.95), "eps": 1e-3}),
+    "nadam momentum_decay": ("NAdam", {"lr": 0.01, "momentum_decay": 0.3}),
+    "nadam weight_decay": ("NAdam", {"lr": 0.01, "weight_decay": 0.1}),
+    "nadam decoupled_weight_decay": ("NAdam", {"lr": 0.02, "weight_decay": 0.3, "decoupled_weight_decay": True}),
+    "nadam maximize": ("NAdam", {"lr": 0.01, "maximize": True}),
+    # rho_t of the default betas is above 5 from step 6 on, that of 0.6 never, as it stays below 4.
+    "radam": ("RAdam", {}),
+    "radam betas eps": ("RAdam", {"lr": 0.03, "betas": (0.7, 0.95), "eps": 1e-3}),
+    "radam never rectified": ("RAdam", {"lr": 0.003, "betas": (0.8, 0.6)}),
+    "radam weight_decay": ("RAdam", {"lr": 0.01, "weight_decay": 0.1}),
+    "radam decoupled_weight_decay": ("RAdam", {"lr": 0.02, "weight_decay": 0.3, "decoupled_weight_decay": True}),
+    "radam maximize": ("RAdam", {"lr": 0.01, "maximize": True}),
     "clip_value": ("SGD", MOMENTUM, {"clip_value": 0.75}),
     "clip_norm": ("SGD", MOMENTUM, {"clip_norm": 150.0}),
     "clip_norm clip_value weight_decay": (
@@ -169,6 +185,12 @@ def make_gradients(generator):
     return steps
 
 
+def split(values):
+    """The two arrays, from the numbers of both."""
+    n = math.prod(SHAPES[0])
+    return [np.array(v).reshape(s) for v, s in zip((values[:n], values[n:]), SHAPES, strict=True)]
+
+
 def load_torch():
     """torch without fused multiply-adds; SystemExit where the vectors would be others."""
     os.environ["ATEN_CPU_CAPABILITY"] = "default"  # read when torch is imported
@@ -183,6 +205,7 @@ def load_torch():
         raise SystemExit("only on x86-64 Linux does torch have a build without fused multiply-adds")
     if torch.backends.cpu.get_cpu_capability() != "DEFAULT":
         raise SystemExit("torch was imported too early to run without fused multiply-adds")
+    torch.set_default_dtype(torch.float64)  # NAdam's product of momenta has it, whatever the parameters have
     return torch
 
 
@@ -217,11 +240,9 @@ def run(torch, case, start, gradients):
     """Parameters after some of the steps, and the state after the last."""
     class_name, keywords, *rest = case
     extra = rest[0] if rest else {}
-    split = math.prod(SHAPES[0])
 
     def arrays(values):
-        parts = (values[:split], values[split:])
-        return [torch.tensor(v, dtype=torch.float64).reshape(s) for v, s in zip(parts, SHAPES, strict=True)]
+        return [torch.from_numpy(array) for array in split(values)]
 
     model = torch.nn.ParameterList(torch.nn.Parameter(array) for array in arrays(start))
     parameters = list(model)
@@ -253,7 +274,7 @@ def run(torch, case, start, gradients):
 
     state = []
     for i, p in enumerate(parameters):
-        kept = {key: array for key, array in optimizer.state[p].items() if key != "step" and array is not None}
+        kept = {key: array for key, array in optimizer.state[p].items() if key not in NUMBERS and array is not None}
         named = {STATE[class_name][key]: array.flatten().tolist() for key, array in kept.items()}
         if averaged is not None:
             named["average"] = list(averaged.parameters())[i].detach().flatten().tolist()
@@ -292,6 +313,13 @@ def spellings(case):
     return found
 
 
+def write(path, head, results):
+    """One line for each step and case, so that a diff names the case. The head has JSON."""
+    lines = [f"{json.dumps(key)}: {value},\n" for key, value in head.items()]
+    cases = [f"{json.dumps(name)}: {json.dumps(result, allow_nan=False)}" for name, result in results.items()]
+    path.write_text("{\n" + "".join(lines) + '"cases": {\n' + ",\n".join(cases) + "\n}\n}\n")
+
+
 def main(path):
     torch = load_torch()
     generator = random.Random(0)
@@ -305,20 +333,9 @@ def main(path):
         for name, case in CASES.items()
     }
 
-    def lines(values):
-        return ",\n".join(values)
-
-    # One line for each step and case, so that a diff names the case.
-    path.write_text(
-        "{\n"
-        f'"torch": {json.dumps(VERSION)},\n'
-        f'"shapes": {json.dumps(SHAPES)},\n'
-        f'"start": {json.dumps(start)},\n'
-        f'"gradients": [\n{lines(json.dumps(step) for step in gradients)}\n],\n'
-        '"cases": {\n'
-        + lines(f"{json.dumps(name)}: {json.dumps(result, allow_nan=False)}" for name, result in results.items())
-        + "\n}\n}\n"
-    )
+    rows = ",\n".join(json.dumps(step) for step in gradients)
+    head = {"torch": json.dumps(VERSION), "shapes": json.dumps(SHAPES), "start": json.dumps(start)}
+    write(path, {**head, "gradients": f"[\n{rows}\n]"}, results)
 
 
 if __name__ == "__main__":
