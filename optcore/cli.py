@@ -151,8 +151,9 @@ def schedule(
     """
     from tqdm import tqdm
 
+    from optcore.expressions import parse
     from optcore.plot import save_schedule_curve, schedule_points, text_curve
-    from optcore.schedules import Schedule, parse
+    from optcore.schedules import Schedule
 
     try:
         chosen = parse(text)
@@ -188,7 +189,7 @@ def schedule(
 
 
 def pointed_at(text: str, message: str) -> str:
-    """A message of :func:`optcore.schedules.parse`, with the text below and a mark where the message says it is."""
+    """A message of :func:`optcore.expressions.parse`, with the text below and a mark where the message says it is."""
     start = f"in {text!r}, at character "
     if not message.startswith(start) or not (text.isascii() and text.isprintable() and len(text) < 80):
         return message

@@ -89,7 +89,7 @@ def check_flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def check_number(name: str, value: Any, domain: Domain, *, or_function: bool = True) -> float:
+def check_number(name: str, value: Any, domain: Domain, *, or_function: bool = False) -> float:
     """``value`` as a float, if it is a real number of the domain; TypeError or ValueError otherwise."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         other = ", or a function of t" if or_function else ""

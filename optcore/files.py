@@ -15,8 +15,9 @@ from urllib.parse import quote
 
 import numpy as np
 
+from optcore.expressions import parse
 from optcore.feedback import Feedback
-from optcore.schedules import Schedule, parse
+from optcore.schedules import Schedule
 
 FORMAT = 1
 ENTRIES: dict[str, type | tuple[type, ...]] = {
@@ -48,7 +49,7 @@ def decode(entry: dict[str, Any]) -> Any:
     """The other way."""
     if "schedule" not in entry:
         return entry
-    schedule = parse(entry["schedule"])
+    schedule = parse(entry["schedule"], longest=None)
     if isinstance(schedule, Feedback):
         schedule.load_state_dict(entry["state"])
     return schedule

@@ -382,7 +382,7 @@ class Optimizer(Plan):
                 for name, p in named.items():
                     check_array(f"the {side} bound of {name!r}", given[name], p.dtype, p.shape)
             else:
-                number = none if bound is None else check_number(f"the {side} bound", bound, ANY, or_function=False)
+                number = none if bound is None else check_number(f"the {side} bound", bound, ANY)
                 for name, p in named.items():
                     if np.isfinite(number) and abs(number) > float(np.finfo(p.dtype).max):
                         raise ValueError(f"{name!r} is {p.dtype}, which cannot hold the {side} bound {number!r}")
@@ -414,7 +414,9 @@ class Optimizer(Plan):
             if part is None and domain is LIMIT:
                 limit = math.inf
             else:
-                limit = part = part if callable(part) else check_number(name, part, domain)
+                if not callable(part):
+                    part = check_number(name, part, domain, or_function=name not in self.constant)
+                limit = part
             if single:  # what float32 cannot hold would become 0 or inf without a word
                 domain = Domain(
                     max(domain.low, TINY32) if domain.low > 0 else domain.low,

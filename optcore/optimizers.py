@@ -83,7 +83,7 @@ class SGD(Optimizer):
     ):
         if check_flag("nesterov", nesterov) and not callable(momentum) and not momentum:
             raise ValueError("nesterov=True needs momentum > 0")
-        if not callable(momentum) and check_number("momentum", momentum, DOMAINS["momentum"]) == 0.0:
+        if not callable(momentum) and check_number("momentum", momentum, DOMAINS["momentum"], or_function=True) == 0.0:
             super().__init__(params, grads, "sgd", {"lr": lr}, options)
         else:
             self._init_momentum(params, grads, lr, momentum, dampening, "heavy_ball", nesterov, options)
@@ -348,7 +348,7 @@ class Adagrad(Optimizer):
         initial_accumulator: float = 0.0,
         **options: Unpack[Options],
     ):
-        start = check_number("initial_accumulator", initial_accumulator, DOMAINS["lr"], or_function=False)
+        start = check_number("initial_accumulator", initial_accumulator, DOMAINS["lr"])
         super().__init__(
             params,
             grads,
@@ -423,7 +423,7 @@ class RMSprop(Optimizer):
         rule = "rmsprop"
         if check_flag("centered", centered):
             rule += "_centered"
-        if callable(momentum) or check_number("momentum", momentum, DOMAINS["momentum"]) != 0.0:
+        if callable(momentum) or check_number("momentum", momentum, DOMAINS["momentum"], or_function=True) != 0.0:
             rule += "_momentum"
             hyper["momentum"] = momentum
         super().__init__(
@@ -531,7 +531,7 @@ class Rprop(Optimizer):
         **options: Unpack[Options],
     ):
         forget = check_choice("variant", variant, ("irprop-", "rprop-")) == "irprop-"
-        lr = check_number("lr", lr, DOMAINS["step_sizes[0]"], or_function=False)
+        lr = check_number("lr", lr, DOMAINS["step_sizes[0]"])
         super().__init__(
             params,
             grads,

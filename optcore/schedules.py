@@ -1,13 +1,13 @@
 """Schedules: pure functions of the number of completed updates t = 0, 1, 2, ...
 
 A schedule is called with an int or an array of integers. It is a value: immutable, comparable, hashable, picklable,
-and its ``repr`` makes it again, as Python or by :func:`parse`. Both ends are exact: at t = 0 a schedule gives the value
-that it starts from, and from its last update on it holds the end value. Any hyper-parameter of an optimizer may be one.
+and its ``repr`` makes it again, as Python or by :func:`optcore.expressions.parse`. Both ends are exact: at t = 0 a
+schedule gives the value that it starts from, and from its last update on it holds the end value. Any hyper-parameter
+of an optimizer may be one.
 """
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import itertools
 import math
@@ -28,7 +28,6 @@ from optcore.domains import (
     check_choice,
     check_flag,
     check_number,
-    nearest,
 )
 
 __all__ = [
@@ -52,7 +51,6 @@ __all__ = [
     "Step",
     "Warmup",
     "WarmupStableDecay",
-    "parse",
 ]
 
 LONGEST = 2**53  # beyond it doubles skip integers
@@ -668,7 +666,8 @@ class Warmup(Schedule):
         self._integers("steps")
         self._numbers(FINITE, "start")
         self._schedule("then")
-        ramp = Linear(self.start, self.then(0), steps=self.steps).shift(1)
+        peak = check_number("the first value of then", self.then(0), FINITE)
+        ramp = Linear(self.start, peak, steps=self.steps).shift(1)
         self._compile("join", boundaries=(self.steps,), parts=(ramp, self.then))
 
 
@@ -770,91 +769,3 @@ def bracketed(schedule: Schedule) -> str:
 def number(value: float) -> str:
     """Infinities, too, in a form that is read again."""
     return repr(value) if math.isfinite(value) else ("1e999" if value > 0 else "-1e999")
-
-
-# ---------------------------------------------------------------------- text
-
-
-def parse(text: str) -> Schedule:
-    """The schedule that a text like ``Warmup(500, Cosine(1e-3, steps=10_000)) * 0.5`` describes.
-
-    The text is read, not run: names of schedules, their methods, ``*``, numbers, strings, tuples, None, True and False.
-
-    Raises
-    ------
-    ValueError
-        Anything else is in it, or a schedule refuses its arguments; the message points at the place.
-
-    Examples
-    --------
-    >>> parse("Linear(1.0, steps=4).clamp(0.5, 1)")(3)
-    0.5
-    """
-    from optcore import feedback
-
-    names = {name: globals()[name] for name in __all__ if name not in ("Schedule", "parse")}
-    names.update(Plateau=feedback.Plateau, BackOff=feedback.BackOff)
-
-    def refuse(node: ast.AST, reason: object) -> ValueError:
-        part = ast.get_source_segment(text, node) or text
-        return ValueError(f"in {text!r}, at character {node.col_offset + 1}, {part!r}: {reason}")
-
-    def read(node: ast.AST) -> Any:
-        if isinstance(node, ast.Constant) and isinstance(node.value, (bool, int, float, str, type(None))):
-            return node.value
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
-            return -read(node.operand)
-        if isinstance(node, (ast.Tuple, ast.List)):
-            return tuple(map(read, node.elts))
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
-            left, right = read(node.left), read(node.right)
-            if not isinstance(left, Schedule) and not isinstance(right, Schedule):
-                raise refuse(node, "only a schedule can be multiplied")
-            return attempt(node, lambda: left * right)
-        if isinstance(node, ast.Call):
-            arguments = [read(argument) for argument in node.args]
-            keywords = {keyword.arg: read(keyword.value) for keyword in node.keywords if keyword.arg is not None}
-            if len(keywords) < len(node.keywords):
-                raise refuse(node, "** and repeated names are not read here")
-            return attempt(node, lambda: function(node.func)(*arguments, **keywords))
-        raise refuse(node, "only schedules, their methods, *, numbers, strings and tuples are read here")
-
-    def function(node: ast.AST) -> Any:
-        if isinstance(node, ast.Name):
-            if node.id not in names:
-                raise refuse(node, f"there is no such schedule{nearest(node.id, sorted(names))}")
-            return names[node.id]
-        if isinstance(node, ast.Attribute) and node.attr in METHODS:
-            return getattr(attempt(node.value, lambda: check_schedule("it", read(node.value))), node.attr)
-        raise refuse(node, f"only names of schedules and the methods {', '.join(METHODS)} can be called")
-
-    def attempt(node: ast.AST, make: Any) -> Any:
-        try:
-            return make()
-        except (TypeError, ValueError) as error:
-            if str(error).startswith("in "):  # the message has its place already
-                raise
-            raise refuse(node, error) from None
-
-    if not isinstance(text, str):
-        raise TypeError(f"a schedule is described by a string, got {text!r}")
-    if len(text) > LONGEST_TEXT:
-        raise ValueError(f"a text of at most {LONGEST_TEXT} characters is read, not of {len(text)}")
-    text = text.strip()
-    try:
-        tree = ast.parse(text, mode="eval").body
-    except (SyntaxError, ValueError) as error:  # ValueError: a null byte
-        raise ValueError(f"{text!r} cannot be read: {getattr(error, 'msg', error)}") from None
-    except (RecursionError, MemoryError):
-        raise ValueError(f"{text[:50]!r}... is nested too deeply") from None
-    try:
-        result = read(tree)
-    except RecursionError:
-        raise ValueError(f"{text[:50]!r}... is nested too deeply") from None
-    if not callable(result):
-        raise refuse(tree, "this is no schedule; a constant one is Constant(...)")
-    return result
-
-
-LONGEST_TEXT = 10_000
-METHODS = ("clamp", "shift", "every")

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from optcore.schedules import Schedule, parse
+from optcore.expressions import parse
+from optcore.schedules import Schedule
 
 PROGRAM = Path(__file__).parent / "golden" / "schedules.py"
 FILE = PROGRAM.with_suffix(".json")

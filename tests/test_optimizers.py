@@ -533,6 +533,13 @@ def test_schedules_are_kept_in_files(tmp_path):
     assert "EMA(decay=Warmup(" in repr(other)
 
 
+def test_a_long_schedule_is_kept(tmp_path):
+    schedule = oc.MultiStep(1.0, list(range(1, 5001)), gamma=0.999)
+    opt = oc.SGD(np.zeros(2), lr=schedule)
+    opt.save(tmp_path / "run.npz")
+    assert oc.load(tmp_path / "run.npz", np.zeros(2)).lr == schedule
+
+
 @pytest.mark.parametrize("way", ["file", "pickle", "deepcopy", "state_dict"])
 def test_feedback_is_kept(way, tmp_path):
     p = np.zeros(2)

@@ -15,8 +15,9 @@ import pytest
 from typer.testing import CliRunner
 
 from optcore.cli import app
+from optcore.expressions import parse
 from optcore.plot import COLUMNS, schedule_points, text_curve
-from optcore.schedules import Constant, CosineRestarts, Linear, Piecewise, parse
+from optcore.schedules import Constant, CosineRestarts, Linear, Piecewise
 
 COMMAND = [sys.executable, "-W", "error", "-m", "optcore.cli", "schedule"]
 EXAMPLE = "Warmup(500, Cosine(1e-3, steps=10_000))"

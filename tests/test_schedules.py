@@ -23,7 +23,8 @@ from support import ROOT, SCHEDULES, TIMES, bits, vectorised
 
 import optcore as oc
 from optcore import reference, schedules
-from optcore.schedules import Clamp, Every, Shift, Times, parse
+from optcore.expressions import parse
+from optcore.schedules import Clamp, Every, Shift, Times
 
 LAST = 2**63 - 1
 INTEGERS = [np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64]
@@ -93,7 +94,7 @@ forms = [
 any_schedule = st.recursive(
     st.one_of(forms),
     lambda inner: st.one_of(
-        st.builds(oc.Warmup, count, inner, number),
+        st.builds(oc.Warmup, count, inner.filter(lambda s: math.isfinite(s(0))), number),
         sized(inner).map(lambda pair: oc.Join(*pair)),
         st.builds(lambda s, factor: s * factor, inner, number),
         st.builds(lambda s, a, b: s.clamp(min(a, b), max(a, b)), inner, number, number | st.just(math.inf)),
