@@ -51,7 +51,8 @@ def test_values(row):
     if row["exact"]:
         np.testing.assert_array_equal(ours, theirs, strict=True)
     else:
-        np.testing.assert_allclose(ours, theirs, rtol=0.0, atol=tolerance(row), strict=True)
+        assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
+        np.testing.assert_allclose(ours, theirs, rtol=0.0, atol=tolerance(row))
 
 
 @pytest.mark.parametrize("row", SHARED)
@@ -65,6 +66,7 @@ def line(row):
     return f"| `{row['theirs']}` | {ours} | {row['differs']} |".replace("|  |", "| |")
 
 
+@pytest.mark.skipif(not DOCUMENT.exists(), reason="needs the source tree")
 @pytest.mark.parametrize("library", TITLES)
 def test_document_has_these_rows(library):
     section = DOCUMENT.read_text().partition(f"\n{TITLES[library]}\n")[2].partition("\n## ")[0]
