@@ -321,24 +321,49 @@ def test_schedules_see_completed_updates():
     assert p == -2.875
 
 
-def test_any_hyper_parameter_can_be_a_function():
-    def constant(value):
-        return lambda t: np.float32(value)
+@pytest.mark.parametrize(
+    "following",
+    [lambda value: lambda t: np.float32(value), oc.Constant, lambda value: oc.Warmup(3, oc.Constant(value), value)],
+    ids=["function", "constant", "warmup"],
+)
+def test_any_hyper_parameter_can_follow_time(following):
+    """In one group; the other has numbers."""
+    values = {"lr": 0.25, "eps": 0.5, "weight_decay": 0.125, "clip_value": 2.0, "betas": (0.5, 0.75)}
+    shared = {"clip_norm": 3.0}
 
-    p, q = start(9, np.float64), start(9, np.float64)
-    values = {"lr": 0.25, "eps": 0.5, "weight_decay": 0.125, "clip_value": 2.0, "clip_norm": 3.0}
-    one = oc.Adam(p, **values, betas=(0.5, 0.75), averaging=oc.EMA(0.5))
+    def group(p, make):
+        return {
+            "params": p,
+            **{k: tuple(map(make, v)) if k == "betas" else make(v) for k, v in values.items()},
+        }
+
+    p, q = [start(9, np.float64), start(5, np.float32)], [start(9, np.float64), start(5, np.float32)]
+    one = oc.Adam([group(a, float) for a in p], averaging=oc.EMA(0.5), **shared)
     other = oc.Adam(
-        q,
-        **{key: constant(value) for key, value in values.items()},
-        betas=(constant(0.5), constant(0.75)),
-        averaging=oc.EMA(constant(0.5)),
+        [group(q[0], following), group(q[1], float)],
+        averaging=oc.EMA(following(0.5)),
+        clip_norm=following(3.0),
     )
-    for g in gradients(9, 20, np.float64, awkward=False):
-        one.step(g)
-        other.step(g)
-    assert bits(p) == bits(q)
-    assert bits(one.averaged()) == bits(other.averaged())
+    for t in range(20):
+        grads = [gradients(a.size, 20, a.dtype.type, awkward=False)[t] for a in p]
+        one.step(grads)
+        other.step(grads)
+    for name in ("0", "1"):
+        assert bits(one._named()[name]) == bits(other._named()[name])
+        assert bits(one.state[name]["average"]) == bits(other.state[name]["average"])
+
+
+def test_momentum_in_one_cycle():
+    lr = oc.OneCycle(0.1, steps=30)
+    mu = oc.OneCycle(0.85, steps=30, start=0.95, end=0.95)
+    p, q = np.ones(4), np.ones(4)
+    opt = oc.Velocity(p, lr=lr, momentum=mu)
+    v = np.zeros(4)
+    for t in range(30):
+        opt.step(p.copy())
+        v = mu(t) * v - lr(t) * q
+        q = q + v
+    assert p.tolist() == q.tolist()
 
 
 def test_betas_that_change_use_powers_of_the_new_ones():
