@@ -182,8 +182,8 @@ class BackOff(Feedback):
     def update(self, metric: float | None = None, *, gradient: Any = None) -> float:
         """Takes the newest loss, or gradient, or both, and returns the learning rate.
 
-        A loss that is NaN counts as risen. A gradient has turned round where its inner product with the last one is
-        negative: in one dimension, where its sign changed.
+        NaN counts as worse. A gradient has turned round where its inner product with the last one is negative: in one
+        dimension, where its sign changed.
         """
         if metric is None and gradient is None:
             raise TypeError("update() needs a metric or a gradient")
@@ -193,7 +193,10 @@ class BackOff(Feedback):
         if direction is not None and self.direction is not None:
             if len(direction) != len(self.direction):
                 raise ValueError(f"the gradient has {len(direction)} elements, the last one had {len(self.direction)}")
-            worse = worse or math.fsum(a * b for a, b in zip(direction, self.direction, strict=True)) < 0
+            inner = 0.0
+            for a, b in zip(direction, self.direction, strict=True):
+                inner += a * b
+            worse = worse or not inner >= 0
         self.last = self.last if metric is None else metric
         self.direction = self.direction if direction is None else direction
         if worse:

@@ -9,7 +9,7 @@ import secrets
 import shutil
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -40,19 +40,35 @@ def is_lost(value: Any) -> bool:
 
 def encode(value: Any) -> Any:
     """What JSON does not have: schedules are kept by their text, functions are lost."""
-    if isinstance(value, Feedback):
-        return {"schedule": repr(value), "state": value.state_dict()}
-    return {"schedule": repr(value)} if isinstance(value, Schedule) else LOST
+    if not isinstance(value, (Schedule, Feedback)):
+        return LOST
+    text = repr(value)
+    try:
+        again = parse(text, longest=None)
+    except ValueError:  # a class of somebody else's
+        return LOST
+    if isinstance(value, Feedback):  # the same object may be in several places
+        kept = {"schedule": text, "state": value.state_dict(), "object": id(value)}
+        return kept if type(again) is type(value) else LOST
+    return {"schedule": text} if again == value else LOST
 
 
-def decode(entry: dict[str, Any]) -> Any:
-    """The other way."""
-    if "schedule" not in entry:
-        return entry
-    schedule = parse(entry["schedule"], longest=None)
-    if isinstance(schedule, Feedback):
-        schedule.load_state_dict(entry["state"])
-    return schedule
+def decoder() -> Callable[[dict[str, Any]], Any]:
+    """The other way, for the objects of one file."""
+    known: dict[int, Feedback] = {}
+
+    def decode(entry: dict[str, Any]) -> Any:
+        if "schedule" not in entry:
+            return entry
+        if entry.get("object") in known:
+            return known[entry["object"]]
+        schedule = parse(entry["schedule"], longest=None)
+        if isinstance(schedule, Feedback):
+            schedule.load_state_dict(entry["state"])
+            known[entry["object"]] = schedule
+        return schedule
+
+    return decode
 
 
 def check_state(state: Any) -> None:
@@ -66,7 +82,7 @@ def check_state(state: Any) -> None:
             raise ValueError(f"the state lacks {key}")
         if not isinstance(state[key], kind) or isinstance(state[key], bool):
             raise ValueError(f"{key} of the state cannot be {state[key]!r}")
-    if state["skipped"] < 0:
+    if not 0 <= state["skipped"] <= 2**62:
         raise ValueError(f"skipped of the state cannot be {state['skipped']!r}")
     for key in ("clip_norm", "averaging"):
         if key not in state["shared"]:
@@ -121,7 +137,7 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            state = json.loads(str(file["header"]), object_hook=decode)
+            state = json.loads(str(file["header"]), object_hook=decoder())
             state["state"] = {
                 name: {
                     key.rpartition("/")[2]: file[key] for key in file.files if key.startswith(f"state/{quoted(name)}/")

@@ -541,17 +541,18 @@ class Optimizer(Plan):
     def state_dict(self) -> dict[str, Any]:
         """A copy of all that a run needs to go on with the same bits, but for the parameters themselves."""
         self._check_idle()
+        copies: dict[int, Feedback] = {}  # what groups share they share afterwards
         return {
             "format": FORMAT,
             "class": type(self).__name__,
             "switches": self._settled(),
-            "made_with": {key: snapshot(value) for key, value in self._made_with.items()},
+            "made_with": {key: snapshot(value, copies) for key, value in self._made_with.items()},
             "on_nonfinite": self._options["on_nonfinite"],
             "t": self.t,
             "skipped": self.skipped,
-            "shared": {key: snapshot(value) for key, value in self._shared.items()},
+            "shared": {key: snapshot(value, copies) for key, value in self._shared.items()},
             "groups": [
-                {"names": list(params), **{key: snapshot(value) for key, value in values.items()}}
+                {"names": list(params), **{key: snapshot(value, copies) for key, value in values.items()}}
                 for params, values in zip(self._params, self._values, strict=True)
             ],
             "state": {name: {key: a.copy() for key, a in arrays.items()} for name, arrays in self._state.items()},
@@ -587,7 +588,8 @@ class Optimizer(Plan):
         if strict and names != ours:
             raise ValueError(f"the state is of the parameters {names} (by group), not of {ours}")
         arrays = self._matching_arrays(state["state"])
-        values = self._matching_values(state) if strict else []
+        feedbacks: list[tuple[Feedback, Feedback]] = []
+        values = self._matching_values(state, feedbacks) if strict else []
         before, self.t = self.t, state["t"]
         try:
             self._assign(values)
@@ -597,6 +599,8 @@ class Optimizer(Plan):
         self.skipped = state["skipped"]
         for array, saved in arrays:
             array[...] = saved
+        for feedback, saved in feedbacks:
+            feedback.load_state_dict(saved.state_dict())
 
     def _matching_arrays(self, state: Mapping[str, Mapping[str, Any]]) -> list[tuple[np.ndarray, np.ndarray]]:
         """Our state arrays, each with the one that is to be copied to it, of the parameters that both sides have."""
@@ -613,16 +617,22 @@ class Optimizer(Plan):
                 found.append((array, saved))
         return found
 
-    def _matching_values(self, state: Mapping[str, Any]) -> list[tuple[int, str, Any]]:
-        """All hyper-parameters of a state, as `_assign` takes them."""
-        found = []
+    def _matching_values(
+        self, state: Mapping[str, Any], feedbacks: list[tuple[Feedback, Feedback]]
+    ) -> list[tuple[int, str, Any]]:
+        """All hyper-parameters of a state, as `_assign` takes them.
+
+        A Plateau or BackOff that is here already stays, because the caller's program updates it: it is appended to
+        ``feedbacks`` with the one whose state it is to take over.
+        """
+        found, copies = [], {}
         for index, (ours, theirs) in enumerate(
             [*zip(self._values, state["groups"], strict=True), (self._shared, state["shared"])]
         ):
             if theirs.keys() - {"names"} != ours.keys():
                 raise ValueError(f"the state has the values {sorted(theirs)}, this optimizer has {sorted(ours)}")
             index = index if ours is not self._shared else 0
-            found += [(index, key, found_again(key, theirs[key], ours[key])) for key in ours]
+            found += [(index, key, found_again(key, theirs[key], ours[key], feedbacks, copies)) for key in ours]
         return found
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -670,23 +680,28 @@ def views(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {key: array.view() for key, array in arrays.items()}
 
 
-def snapshot(value: Any) -> Any:
-    """A hyper-parameter that later updates of it do not change."""
+def snapshot(value: Any, copies: dict[int, Feedback]) -> Any:
+    """A hyper-parameter that later updates of it do not change; one object has one copy."""
     if isinstance(value, tuple):
-        return tuple(map(snapshot, value))
-    return copy.copy(value) if isinstance(value, Feedback) else value
+        return tuple(snapshot(part, copies) for part in value)
+    return copies.setdefault(id(value), copy.copy(value)) if isinstance(value, Feedback) else value
 
 
-def found_again(key: str, saved: Any, current: Any) -> Any:
+def found_again(
+    key: str, saved: Any, current: Any, feedbacks: list[tuple[Feedback, Feedback]], copies: dict[int, Feedback]
+) -> Any:
     """A saved hyper-parameter; a function that the file could not keep is the one that is here."""
     if isinstance(saved, (list, tuple)):
         pair = current if isinstance(current, tuple) else (None,) * len(saved)
-        return tuple(found_again(key, one, other) for one, other in zip(saved, pair, strict=True))
+        return tuple(found_again(key, s, c, feedbacks, copies) for s, c in zip(saved, pair, strict=True))
     if saved == LOST:
         if not callable(current):
             raise ValueError(f"{key} was {LOST}; pass it as {key}=... when making the optimizer")
         return current
-    return snapshot(saved)
+    if isinstance(saved, Feedback) and isinstance(current, Feedback) and repr(saved) == repr(current):
+        feedbacks.append((current, saved))
+        return current
+    return snapshot(saved, copies)
 
 
 def load(path: str | os.PathLike[str], params: Parameters, grads: Arrays | None = None, **keywords: Any) -> Optimizer:

@@ -442,7 +442,7 @@ def nadam(p, g, state, t, *, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, momentum_dec
     product = 1.0
     for i in range(1, t + 1):
         product = product * mu(i)
-        if product == 0.0:
+        if product <= 2.0**-60:  # 1 - product is 1
             break
     beta1, take1, beta2, take2 = rounded(p, betas[0], 1 - betas[0], betas[1], 1 - betas[1])
     root, eps = rounded(p, 1 / math.sqrt(1 - power(betas[1], t)), eps)
@@ -473,7 +473,8 @@ def radam(p, g, state, t, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
     for i in range(len(p)):
         m[i] = beta1 * m[i] + take1 * g[i]
         v[i] = beta2 * v[i] + take2 * g[i] * g[i]
-        p[i] = p[i] - step * m[i] / (sqrt(v[i]) * root + eps)
+        below = sqrt(v[i]) * root + eps if root > 0 else eps
+        p[i] = p[i] - step * m[i] / below
 
 
 def lion(p, g, state, t, *, lr=1e-4, betas=(0.9, 0.99)):
@@ -506,7 +507,8 @@ def ftrl(p, g, state, t, *, lr, beta=1.0, l1=0.0, l2=0.0):
         n[i] = n[i] + g[i] * g[i]
         after = sqrt(n[i])
         z[i] = z[i] + g[i] - (after - before) / lr * p[i]
-        p[i] = zero if abs(z[i]) <= l1 else -(z[i] - sign(z[i]) * l1) / ((beta + after) / lr + l2)
+        below = (beta + after) / lr + l2
+        p[i] = zero if abs(z[i]) <= l1 or below == 0 else -(z[i] - sign(z[i]) * l1) / below
 
 
 # ---------------------------------------------------------------------- before the rule and after it
@@ -672,6 +674,8 @@ def inverse_power(lr, power, offset, t):
 
 
 def linear(start, end, steps, t):
+    if t == 0:
+        return start
     return start + (end - start) * float(t) / float(steps) if t < steps else end
 
 

@@ -421,7 +421,7 @@ class Cosine(Schedule):
 class CosineRestarts(Schedule):
     """Cosines one after the other: cycle i has ``steps * mult ** i`` updates and the peak ``start * decay ** i``.
 
-    The first update of a cycle has its peak, the last one ``end``.
+    The first update of a cycle has its peak, the last one ``end``; that of a cycle of one is ``end``.
 
     Examples
     --------
@@ -502,8 +502,8 @@ class Cyclic(Schedule):
 class OneCycle(Schedule):
     """Up from ``start`` to ``peak``, and down to ``end``, which is reached at ``steps - 1``.
 
-    The peak is at ``round(pct * (steps - 1))``. For a momentum that goes the other way, let start and end be above
-    the peak.
+    The peak is at ``round(pct * (steps - 1))``, but neither first nor last. For a momentum that goes the other way, let
+    start and end be above the peak.
 
     Parameters
     ----------

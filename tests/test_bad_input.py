@@ -527,6 +527,7 @@ STATES = [
     (lambda: stepped(bounds=(0, None)).state_dict(), "bounds is [0.0, None] there, None here"),
     (lambda: altered(t=-1), "t must be"),
     (lambda: altered(skipped="x"), "skipped of the state cannot be 'x'"),
+    (lambda: altered(skipped=10**30, t=77), "skipped of the state cannot be 1000"),
     (lambda: altered(skipped=-1), "skipped of the state cannot be -1"),
     (lambda: altered(switches=None), "switches of the state cannot be None"),
     (lambda: altered(state=None), "state of the state cannot be None"),

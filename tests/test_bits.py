@@ -187,14 +187,14 @@ def test_stop_save_load_go_on(name, form, dtype, tmp_path):
 
 def test_t_can_be_far_along():
     """Powers at t near the end of int64 are those of the reference."""
-    p = np.array([1.0])
-    opt = oc.Adam(p, lr=0.5, betas=(0.9, 1 - 2.0**-53))
-    opt.t = 2**62
-    expected = Reference(opt)
-    expected.t = 2**62
-    opt.step(np.array([0.5]))
-    expected.step([np.array([0.5])])
-    assert_same_bits(opt, expected)
+    adam = oc.Adam(np.array([1.0]), lr=0.5, betas=(0.9, 1 - 2.0**-53))
+    for opt in (adam, oc.NAdam(np.array([1.0])), oc.RAdam(np.array([1.0]))):
+        opt.t = 2**62
+        expected = Reference(opt)
+        expected.t = 2**62
+        opt.step(np.array([0.5]))
+        expected.step([np.array([0.5])])
+        assert_same_bits(opt, expected)
 
 
 # ---------------------------------------------------------------------- builds

@@ -14,6 +14,7 @@ import pytest
 from support import FORM_IDS, FORMS, bits, gradients, make, start
 
 import optcore as oc
+from optcore import _engine
 from optcore.files import read_state
 
 ONES = np.ones(3)
@@ -566,6 +567,56 @@ def test_a_long_schedule_is_kept(tmp_path):
 
 
 @pytest.mark.parametrize("way", ["file", "pickle", "deepcopy", "state_dict"])
+def test_feedback_that_groups_share_stays_shared(way, tmp_path):
+    def run(opt, steps):
+        for _ in range(steps):
+            opt.step({"a": np.ones(1), "b": np.ones(1)})
+            opt.lr.update(1.0)
+
+    def make_one(plateau):
+        return oc.SGD([{"params": {"a": np.ones(1)}}, {"params": {"b": np.ones(1)}}], lr=plateau)
+
+    whole, opt = (make_one(oc.Plateau(0.5, factor=0.5, patience=0)) for _ in range(2))
+    run(whole, 6)
+    run(opt, 3)
+    if way == "file":
+        opt.save(tmp_path / "run.npz")
+        other = oc.load(tmp_path / "run.npz", opt.params)
+    elif way == "state_dict":
+        plateau = oc.Plateau(0.5, factor=0.5, patience=0)
+        other = oc.SGD([{"params": {"a": opt.params["a"]}}, {"params": {"b": opt.params["b"]}}], lr=plateau)
+        other.load_state_dict(opt.state_dict())
+        assert other.lr is plateau, "the caller's program updates this one"
+    else:
+        other = copy.deepcopy(opt) if way == "deepcopy" else pickle.loads(pickle.dumps(opt))
+    run(other, 3)
+    assert bits(other.params["a"]) == bits(other.params["b"]) == bits(whole.params["a"])
+
+
+def test_schedules_of_others_are_like_functions(tmp_path):
+    class Mine(oc.Linear):
+        pass
+
+    p = np.ones(2)
+    oc.SGD(p, lr=Mine(1.0, steps=5)).save(tmp_path / "run.npz")
+    with pytest.raises(ValueError, match="lr was a function that no file can keep"):
+        oc.load(tmp_path / "run.npz", p)
+    assert oc.load(tmp_path / "run.npz", p, lr=0.5).lr == 0.5
+
+    class Twice(oc.Linear):
+        def __call__(self, t, out=None):
+            return 2 * super().__call__(t, out)
+
+    q = np.ones(1)
+    oc.SGD(q, lr=Twice(0.25, steps=5)).step(np.ones(1))
+    assert q == 0.5
+    with pytest.raises(TypeError, match="Twice has values of its own, which a combinator would not see"):
+        Twice(0.25, steps=5) * 2
+    with pytest.raises(TypeError, match="has not been given its values"):
+        oc.SGD(p, lr=oc.Constant.__new__(oc.Constant))
+
+
+@pytest.mark.parametrize("way", ["file", "pickle", "deepcopy", "state_dict"])
 def test_feedback_is_kept(way, tmp_path):
     p = np.zeros(2)
     opt = oc.SGD(p, lr=oc.Plateau(1.0, factor=0.5, patience=0))
@@ -628,7 +679,15 @@ def test_nothing_keeps_an_optimizer_alive():
 # ---------------------------------------------------------------------- threads and processes
 
 
+def test_threads_are_no_more_than_blocks_and_used_again():
+    before = threading.active_count()
+    for threads in (1000, 9, 5, 9):
+        oc.SGD(np.zeros(8192), lr=1.0, threads=threads).step(np.ones(8192))
+    assert threading.active_count() <= before + 7
+
+
 def test_a_thread_that_cannot_start(monkeypatch):
+    monkeypatch.setattr(_engine, "idle_workers", [])
     started = []
 
     def start_one(thread, original=threading.Thread.start):

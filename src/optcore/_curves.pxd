@@ -61,6 +61,7 @@ cdef inline double inverse_power(const Curve* c, double x) noexcept nogil:
 
 cdef inline double linear(const Curve* c, double x) noexcept nogil:
     cdef double between = c.a + (c.b - c.a) * x / c.c
+    between = c.a if x <= 0.0 else between
     return c.b if x >= c.c else between
 
 

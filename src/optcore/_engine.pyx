@@ -287,6 +287,8 @@ cdef class Plan:
         cdef Scheduled* curves
         cdef Scheduled* curve
         self._check_idle()
+        if isinstance(setting, Compiled) and (<Compiled> setting).depth == 0:
+            raise TypeError(f"{what}: this {type(setting).__name__} has not been given its values")
         scheduled = dict(self.scheduled)
         scheduled.pop((group, slot), None)
         if callable(setting):
@@ -297,7 +299,7 @@ cdef class Plan:
         free(self.curves)
         self.curves, self.curve_count, self.scheduled, self.functions = curves, 0, scheduled, []
         for place, (function, _, least, most, _) in scheduled.items():
-            if isinstance(function, Compiled):
+            if isinstance(function, Compiled) and type(function).__call__ is Compiled.__call__:
                 curve = &curves[self.curve_count]
                 curve.group, curve.slot = &self.groups[<Py_ssize_t> place[0]], place[1]
                 curve.curve, curve.low, curve.high = &(<Compiled> function).curve, least, most
@@ -537,9 +539,10 @@ cdef class Plan:
 
     cdef spread(self):
         """Equal shares of blocks. Once a share is handed out the step becomes whole, whatever interrupts it."""
-        cdef Py_ssize_t share = (self.blocks + self.threads - 1) // self.threads, first
+        cdef Py_ssize_t threads = min(self.threads, self.blocks)
+        cdef Py_ssize_t share = (self.blocks + threads - 1) // threads, first
         cdef Worker worker
-        team = borrow_team(self.threads - 1)
+        team = borrow_team(threads - 1)
         interrupt = None
         first = share
         for worker in team:
@@ -727,20 +730,20 @@ cdef class Worker:
             self.done.release()
 
 
-idle_teams = {}  # by size; a child after fork has none of its parent's threads
+idle_workers = []  # a child after fork has none of its parent's threads
 
 
 def borrow_team(Py_ssize_t size):
-    """That many waiting threads: an idle team, or a new one. Nothing has been written if a thread cannot be started."""
-    teams = idle_teams.setdefault(size, [])
-    if teams:
-        return teams.pop()
+    """That many waiting threads, some of which may be new. If one cannot be started, nothing has been written."""
     team = []
     try:
-        for _ in range(size):
-            worker = Worker()
-            threading.Thread(target=worker.run, name="optcore", daemon=True).start()
-            team.append(worker)
+        while len(team) < size:
+            try:
+                team.append(idle_workers.pop())
+            except IndexError:
+                worker = Worker()
+                threading.Thread(target=worker.run, name="optcore", daemon=True).start()
+                team.append(worker)
     except BaseException:
         return_team(team)
         raise
@@ -748,8 +751,8 @@ def borrow_team(Py_ssize_t size):
 
 
 def return_team(team):
-    idle_teams.setdefault(len(team), []).append(team)
+    idle_workers.extend(team)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=idle_teams.clear)
+    os.register_at_fork(after_in_child=idle_workers.clear)

@@ -333,6 +333,10 @@ cdef void adamax(Py_ssize_t n, real* p, const real* g, real** state, const real*
         p[i] = p[i] - step * m[i] / u[i]
 
 
+# Below it, 1 - product is 1: further factors would change nothing.
+cdef double NEGLIGIBLE = 2.0**-60
+
+
 cdef inline double nadam_mu(double beta1, double decay, int64_t t) noexcept nogil:
     return beta1 * (1.0 - 0.5 * pow(0.96, <double> t * decay))
 
@@ -342,9 +346,10 @@ cdef void nadam_scalars(int64_t t, const double* c, double* h, Kept* kept) noexc
     cdef double mu, after
     if kept.until == 0 or kept.until > t or kept.factors[0] != beta1 or kept.factors[1] != decay:
         kept.factors[0], kept.factors[1], kept.until, kept.product = beta1, decay, 0, 1.0
-    while kept.until < t:
-        kept.until = kept.until + 1 if kept.product != 0.0 else t  # zero stays zero
+    while kept.until < t and kept.product > NEGLIGIBLE:
+        kept.until += 1
         kept.product = kept.product * nadam_mu(beta1, decay, kept.until)
+    kept.until = t
     mu, after = nadam_mu(beta1, decay, t), nadam_mu(beta1, decay, t + 1)
     h[0] = beta1
     h[1] = 1.0 - beta1
@@ -392,12 +397,13 @@ cdef void radam(Py_ssize_t n, real* p, const real* g, real** state, const real* 
     """Liu et al. 2020, Algorithm 2."""
     cdef real* m = state[0]
     cdef real* v = state[1]
-    cdef real beta1 = h[0], take1 = h[1], beta2 = h[2], take2 = h[3], step = h[4], root = h[5], eps = h[6]
+    cdef real beta1 = h[0], take1 = h[1], beta2 = h[2], take2 = h[3], step = h[4], root = h[5], eps = h[6], below
     cdef Py_ssize_t i
     for i in range(n):
         m[i] = beta1 * m[i] + take1 * g[i]
         v[i] = beta2 * v[i] + take2 * g[i] * g[i]
-        p[i] = p[i] - step * m[i] / (sqrt(v[i]) * root + eps)
+        below = sqrt(v[i]) * root + eps
+        p[i] = p[i] - step * m[i] / (below if root > 0 else eps)
 
 
 cdef void lion_scalars(int64_t t, const double* c, double* h, Kept* kept) noexcept nogil:
@@ -456,15 +462,16 @@ cdef void ftrl(Py_ssize_t n, real* p, const real* g, real** state, const real* h
     """McMahan et al. 2013, Algorithm 1."""
     cdef real* z = state[0]
     cdef real* n_ = state[1]
-    cdef real lr = h[0], beta = h[1], l1 = h[2], l2 = h[3], zero = 0, before, after, x
+    cdef real lr = h[0], beta = h[1], l1 = h[2], l2 = h[3], zero = 0, before, after, below, x
     cdef Py_ssize_t i
     for i in range(n):
         before = sqrt(n_[i])
         n_[i] = n_[i] + g[i] * g[i]
         after = sqrt(n_[i])
         z[i] = z[i] + g[i] - (after - before) / lr * p[i]
-        x = -(z[i] - sign(z[i]) * l1) / ((beta + after) / lr + l2)
-        p[i] = zero if magnitude(z[i]) <= l1 else x
+        below = (beta + after) / lr + l2
+        x = -(z[i] - sign(z[i]) * l1) / below
+        p[i] = zero if (magnitude(z[i]) <= l1) | (below == 0) else x
 
 
 # ---------------------------------------------------------------------- before the rule and after it

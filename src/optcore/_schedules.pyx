@@ -292,6 +292,11 @@ cdef class Compiled:
         for i in range(len(parts)):
             if not (<Compiled?> self.keep[i]).depth:
                 raise ValueError("a part has not been given its values")
+            if type(self.keep[i]).__call__ is not Compiled.__call__:
+                raise TypeError(
+                    f"{type(self.keep[i]).__name__} has values of its own, which a combinator would not see; "
+                    "use a function of t"
+                )
             self.curve.parts[i] = &(<Compiled> self.keep[i]).curve
         depth = 1 + max([(<Compiled> part).depth for part in parts], default=0)
         if depth > DEEPEST:
@@ -341,7 +346,7 @@ cdef class Compiled:
             result = numpy.empty(given.shape)
         else:
             result = out
-            if not isinstance(out, numpy.ndarray) or out.dtype != numpy.float64:
+            if type(out) not in (numpy.ndarray, numpy.memmap) or out.dtype != numpy.float64:
                 raise TypeError(f"out must be a float64 array, got {getattr(out, 'dtype', type(out).__name__)}")
             if out.shape != given.shape:
                 raise ValueError(f"out has shape {out.shape}, but t has shape {given.shape}")
