@@ -2,21 +2,18 @@
 
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support import DTYPES, FORM_IDS, FORMS, Reference, bits, digest, gradients, make, scalars, start
+from support import DTYPES, FORM_IDS, FORMS, ROOT, Reference, bits, digest, gradients, make, scalars, start, vectorised
 
 import optcore as oc
 from optcore import reference
 
-ROOT = Path(__file__).parents[1]
 STEPS = 60
 SHORT = [0, 1, 2, 3, 7, 8, 9, 63, 64, 65]
 TRANSFORMS = {
@@ -235,8 +232,7 @@ def test_compiler_flags_do_not_matter(flags, tmp_path):
 @needs_compiler
 def test_every_loop_vectorises(tmp_path):
     """The compiler's report on the rules at the baseline instruction set, for both dtypes; no warning besides."""
-    source = ROOT / "src/optcore/_rules.pyx"
-    text = source.read_text()
+    text = (ROOT / "src/optcore/_rules.pyx").read_text()
     loops = {}
     for match in re.finditer(
         r"^cdef (?:void|double|bint) (\w+)\([^)]*real\*[^)]*\) noexcept nogil:\n(.*?)(?=^\S)", text, re.M | re.S
@@ -245,23 +241,7 @@ def test_every_loop_vectorises(tmp_path):
         loops[match[1]] = range(first, first + match[2].count("\n"))
     assert set(loops) >= {"sgd", "adam", "rprop", "clamp", "sum_of_squares", "has_nonfinite"}
 
-    flags = re.search(r"FLAGS = \[\n(.*?)\n    \]", (ROOT / "setup.py").read_text(), re.S)[1]
-    flags = re.findall(r'"(-[^"]+)"', flags)
-    subprocess.run(
-        [sys.executable, "-m", "cython", "-3", "--line-directives", "-X", "cdivision=True",
-         "-I", "src", "--module-name", "optcore._rules",
-         "-o", str(tmp_path / "rules.c"), str(source)],
-        cwd=ROOT, check=True,
-    )  # fmt: skip
-    report = subprocess.run(
-        [*shlex.split(os.environ.get("CC", "gcc")), "-c", "-fPIC", *flags, "-Wall", "-fopt-info-vec-optimized",
-         "-I", sysconfig.get_path("include"), "rules.c", "-o", "rules.o"],
-        cwd=tmp_path, check=True, capture_output=True, text=True,
-    ).stderr  # fmt: skip
-    assert "warning" not in report, report
-    vectorised = [
-        int(line) for line in re.findall(r"_rules\.pyx:(\d+):\d+: optimized: loop vectorized using 16 byte", report)
-    ]
+    found = vectorised("_rules", tmp_path)
     for name, lines in loops.items():
-        count = sum(line in lines for line in vectorised)
+        count = sum(line in lines for line in found)
         assert count >= 2, f"{name} is vectorised for {count} of 2 dtypes"
