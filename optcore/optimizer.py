@@ -326,7 +326,7 @@ class Optimizer(Plan):
             raise ValueError(f"threads must be from 1 to {MOST_THREADS}, got {threads}")
 
     def _make_groups(self, params: Parameters, live: dict[str, Any]) -> None:
-        entries = group_entries(params) or [{"params": params}]
+        entries, keywords = group_entries(params) or [{"params": params}], self._keywords()
         self._params: list[dict[str, np.ndarray]] = []
         self._values: list[dict[str, Any]] = []
         self._single = isinstance(params, np.ndarray)
@@ -345,7 +345,7 @@ class Optimizer(Plan):
                 check_array(f"parameter {name!r}", p, writeable=True)
             seen.update(named)
             for key in entry:
-                if key in self._keywords() and key not in live:
+                if key in keywords and key not in live:
                     raise TypeError(
                         f"group {index}: {key} is the same for all groups; give it to {type(self).__name__}"
                     )
@@ -367,10 +367,11 @@ class Optimizer(Plan):
             return [dict.fromkeys(named)] * 2
         if not isinstance(bounds, (list, tuple)) or len(bounds) != 2:
             raise TypeError(f"bounds must be a pair (lower, upper), got {bounds!r}")
-        self._wide_bounds = any(isinstance(bound, (np.ndarray, Mapping, list, tuple)) for bound in bounds)
+        arrays = [isinstance(bound, (np.ndarray, Mapping, list, tuple)) for bound in bounds]
+        self._wide_bounds = any(arrays)
         sides = []
-        for side, bound, none in zip(("lower", "upper"), bounds, (-math.inf, math.inf), strict=True):
-            if isinstance(bound, (np.ndarray, Mapping, list, tuple)):
+        for side, bound, wide, none in zip(("lower", "upper"), bounds, arrays, (-math.inf, math.inf), strict=True):
+            if wide:
                 given, _ = named_parameters(bound, 0)
                 if not all(isinstance(array, np.ndarray) for array in given.values()):
                     raise TypeError(

@@ -7,18 +7,6 @@ from libc.string cimport memset
 
 cnp.import_array()
 
-cdef extern from *:
-    """
-    #if defined(OPTCORE_AVX2) && defined(__GNUC__)
-    #define CPU_HAS_AVX2 (__builtin_cpu_supports("avx2") != 0)
-    #else
-    #define CPU_HAS_AVX2 0
-    #endif
-    """
-    const bint CPU_HAS_AVX2
-
-HAS_AVX2 = bool(CPU_HAS_AVX2)
-
 
 # Named apart from the C functions, and given their names at the end.
 
