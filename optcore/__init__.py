@@ -12,6 +12,8 @@ from optcore.feedback import BackOff, Plateau
 from optcore.optimizer import CATALOGUE, EMA, Optimizer, Polyak, load
 from optcore.optimizers import (
     FTRL,
+    LAMB,
+    LARS,
     SGD,
     AdaBelief,
     Adadelta,
@@ -28,6 +30,8 @@ from optcore.optimizers import (
     RAdam,
     RMSprop,
     Rprop,
+    ScheduleFreeAdamW,
+    ScheduleFreeSGD,
     Velocity,
 )
 from optcore.schedules import (
@@ -59,6 +63,8 @@ __all__ = [
     "CATALOGUE",
     "EMA",
     "FTRL",
+    "LAMB",
+    "LARS",
     "SGD",
     "AMSGrad",
     "AdaBelief",
@@ -96,6 +102,8 @@ __all__ = [
     "Root",
     "Rprop",
     "Schedule",
+    "ScheduleFreeAdamW",
+    "ScheduleFreeSGD",
     "Step",
     "Velocity",
     "Warmup",

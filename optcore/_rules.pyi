@@ -7,6 +7,10 @@ class Rule(NamedTuple):
     scalars: int
     loop32: int
     loop64: int
+    carried: tuple[str, ...]
+    direction32: int
+    direction64: int
+    trust: int
 
 HAS_AVX2: bool
 RULES: dict[str, Rule]

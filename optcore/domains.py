@@ -45,6 +45,8 @@ DOMAINS = {
     "beta": NOT_NEGATIVE,
     "l1": NOT_NEGATIVE,
     "l2": NOT_NEGATIVE,
+    "weight_lr_power": Domain(0.0, 10.0, "from 0 to 10"),
+    "trust_coefficient": NOT_NEGATIVE,
     "etas[0]": Domain(math.ulp(0.0), BELOW_ONE, "above 0 and below 1"),
     "etas[1]": Domain(ABOVE_ONE, MAX, "a finite number > 1"),
     "step_sizes[0]": POSITIVE,

@@ -27,6 +27,7 @@ ENTRIES: dict[str, type | tuple[type, ...]] = {
     "on_nonfinite": str,
     "t": (int, float),  # the optimizer says what is wrong with another number
     "skipped": int,
+    "carried": list,
     "shared": Mapping,
     "groups": list,
     "state": Mapping,

@@ -21,6 +21,7 @@ from optcore.domains import (
     DOMAINS,
     LIMIT,
     MAX32,
+    NOT_NEGATIVE,
     PAIRS,
     TINY32,
     Domain,
@@ -241,9 +242,10 @@ class Optimizer(Plan):
         switches: Mapping[str, Any] = MappingProxyType({}),
         codes: Mapping[str, float] = MappingProxyType({}),
         initial: Mapping[str, float] = MappingProxyType({}),
+        copies: Sequence[str] = (),
     ):
         # hyper: live values by keyword; switches: fixed ones; codes: what switches mean to the rule's scalars;
-        # initial: what state arrays are filled with, where not zero.
+        # initial: what state arrays are filled with, where not zero; copies: those that start as the parameter.
         if not rule:
             raise TypeError("Optimizer is the base of optimizers; make one of them, say optcore.Adam(params)")
         self._check_keywords(options)
@@ -266,7 +268,10 @@ class Optimizer(Plan):
                 for key, value in initial.items():
                     if abs(value) > float(np.finfo(p.dtype).max):
                         raise ValueError(f"{name!r} is {p.dtype}, which cannot hold {value!r}, the first {key}")
-                state = [np.full(p.shape, initial.get(key, 0.0), p.dtype) for key in self._rule.state]
+                state = [
+                    p.copy() if key in copies else np.full(p.shape, initial.get(key, 0.0), p.dtype)
+                    for key in self._rule.state
+                ]
                 self._state[name] = kept = dict(zip(self._rule.state, state, strict=True))
                 if averaging is not None:
                     kept["average"] = p.copy() if isinstance(averaging, EMA) else np.zeros_like(p)
@@ -308,6 +313,8 @@ class Optimizer(Plan):
     def _check_keywords(cls, options: Mapping[str, Any]) -> None:
         accepted = cls._keywords()
         for keyword in options:
+            if keyword in OPTIONS and keyword not in accepted:
+                raise TypeError(f"{cls.__name__} takes no {keyword}: see help(optcore.{cls.__name__})")
             if keyword not in accepted:
                 raise TypeError(f"{cls.__name__} got an unknown keyword {keyword!r}{nearest(keyword, accepted)}")
 
@@ -551,6 +558,7 @@ class Optimizer(Plan):
             "on_nonfinite": self._options["on_nonfinite"],
             "t": self.t,
             "skipped": self.skipped,
+            "carried": self._carried(),
             "shared": {key: snapshot(value, copies) for key, value in self._shared.items()},
             "groups": [
                 {"names": list(params), **{key: snapshot(value, copies) for key, value in values.items()}}
@@ -588,6 +596,7 @@ class Optimizer(Plan):
         names, ours = [list(group["names"]) for group in state["groups"]], [list(named) for named in self._params]
         if strict and names != ours:
             raise ValueError(f"the state is of the parameters {names} (by group), not of {ours}")
+        carried = self._matching_carried(state["carried"])
         arrays = self._matching_arrays(state["state"])
         feedbacks: list[tuple[Feedback, Feedback]] = []
         values = self._matching_values(state, feedbacks) if strict else []
@@ -598,10 +607,20 @@ class Optimizer(Plan):
             self.t = before
             raise
         self.skipped = state["skipped"]
+        if len(carried) == len(self._params):  # unless strict, there may be other groups
+            self._carry(carried)
         for array, saved in arrays:
             array[...] = saved
         for feedback, saved in feedbacks:
             feedback.load_state_dict(saved.state_dict())
+
+    def _matching_carried(self, carried: Any) -> list[dict[str, float]]:
+        """What the groups of a state carried from step to step."""
+        names = set(self._rule.carried)
+        for group in carried:
+            if not isinstance(group, Mapping) or group.keys() != names:
+                raise ValueError(f"a group of the state must carry {sorted(names)}, got {group!r}")
+        return [{key: check_number(key, value, NOT_NEGATIVE) for key, value in group.items()} for group in carried]
 
     def _matching_arrays(self, state: Mapping[str, Mapping[str, Any]]) -> list[tuple[np.ndarray, np.ndarray]]:
         """Our state arrays, each with the one that is to be copied to it, of the parameters that both sides have."""

@@ -10,11 +10,13 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any, ClassVar, Unpack
 
-from optcore.domains import DOMAINS, POSITIVE, Domain, check_choice, check_flag, check_number
-from optcore.optimizer import Arrays, Optimizer, Options, Parameters, Value
+from optcore.domains import DOMAINS, FRACTION, NOT_NEGATIVE, POSITIVE, Domain, check_choice, check_flag, check_number
+from optcore.optimizer import Arrays, Optimizer, Options, Parameters, Structure, Value
 
 __all__ = [
     "FTRL",
+    "LAMB",
+    "LARS",
     "SGD",
     "AMSGrad",
     "AdaBelief",
@@ -31,6 +33,9 @@ __all__ = [
     "RAdam",
     "RMSprop",
     "Rprop",
+    "ScheduleFree",
+    "ScheduleFreeAdamW",
+    "ScheduleFreeSGD",
     "Velocity",
 ]
 
@@ -685,7 +690,7 @@ class AdamW(Adam):
     implied: ClassVar[dict[str, Any]] = {"decoupled_weight_decay": True}
     forms: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"amsgrad": True})
 
-    def __init__(
+    def __init__(  # type: ignore[misc]
         self,
         params: Parameters,
         grads: Arrays | None = None,
@@ -696,7 +701,7 @@ class AdamW(Adam):
         eps_form: str = "outside",
         amsgrad: bool = False,
         weight_decay: Value = 1e-2,
-        **options: Unpack[Options],  # type: ignore[misc]
+        **options: Unpack[Options],
     ):
         super().__init__(
             params,
@@ -979,3 +984,245 @@ class FTRL(Optimizer):
         **options: Unpack[Options],
     ):
         super().__init__(params, grads, "ftrl", {"lr": lr, "beta": beta, "l1": l1, "l2": l2}, options)
+
+
+class ScheduleFree(Optimizer):
+    """Base of the schedule-free optimizers: no decay of the learning rate, but an average that is always ready.
+
+    The parameters hold ``y``, where gradients are to be taken; ``opt.averaged()`` reads ``x``, which is the result.
+    They are made from the state at every step: what is written into them in between is lost.
+
+    Notes
+    -----
+    ``x`` is the average of all ``z``, weighted by the largest learning rate so far to the power ``weight_lr_power``:
+    steps of a warmup count little. The average would not heed bounds, and is one already: neither ``bounds`` nor
+    ``averaging`` can be given.
+    """
+
+    implied: ClassVar[dict[str, Any]] = {"decoupled_weight_decay": False, "bounds": None, "averaging": None}
+    domains: ClassVar[dict[str, Domain]] = {
+        "lr": Domain(0.0, 1e30, "from 0 to 1e30"),  # its powers are summed
+        "beta": FRACTION,
+    }
+    constant: ClassVar[tuple[str, ...]] = ("weight_lr_power",)
+
+    def averaged(self) -> Structure:
+        """``x``, live, in the structure of the parameters: the point to evaluate and to keep."""
+        return self._structure({name: arrays["x"].view() for name, arrays in self._state.items()})
+
+
+class ScheduleFreeSGD(ScheduleFree):
+    """SGD whose average is a part of it, in place of a decaying learning rate.
+
+    ``z = z - lr * g``, ``x = (1 - c) * x + c * z``, ``p = (1 - beta) * z + beta * x``
+
+    where c is the weight of this step among those of all; see :class:`ScheduleFree`.
+
+    Parameters
+    ----------
+    params, grads, **options :
+        See :class:`optcore.optimizer.Optimizer`.
+    lr : float or function of t
+        Learning rate; larger than for SGD is often best. A function should rise to its value (:class:`Warmup`).
+    beta : float or function of t
+        Where between z and x gradients are taken: momentum.
+    weight_lr_power : float
+        0 weighs all steps alike.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> p = np.array([1.0])
+    >>> opt = oc.ScheduleFreeSGD(p, lr=0.5)
+    >>> for _ in range(100):
+    ...     opt.step(2 * p + np.random.default_rng(opt.t).normal(size=1))
+    >>> bool(abs(opt.averaged()[0]) < 0.1)
+    True
+
+    References
+    ----------
+    Defazio et al., The road less scheduled, 2024, equations 3 to 5.
+    """
+
+    name = "schedule_free_sgd"
+    forms: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"weight_lr_power": 0.0})
+
+    def __init__(
+        self,
+        params: Parameters,
+        grads: Arrays | None = None,
+        *,
+        lr: Value,
+        beta: Value = 0.9,
+        weight_lr_power: float = 2.0,
+        **options: Unpack[Options],
+    ):
+        hyper = {"lr": lr, "beta": beta, "weight_lr_power": weight_lr_power}
+        super().__init__(params, grads, "schedule_free_sgd", hyper, options, copies=("z", "x"))
+
+
+class ScheduleFreeAdamW(ScheduleFree):
+    """AdamW whose average is a part of it, in place of a decaying learning rate.
+
+    ``v = beta2 * v + (1 - beta2) * g * g``,
+    ``z = z - lr * (g / (sqrt(v / (1 - beta2**t)) + eps) + weight_decay * p)``, ``x = (1 - c) * x + c * z``,
+    ``p = (1 - beta1) * z + beta1 * x``
+
+    where c is the weight of this step among those of all; see :class:`ScheduleFree`.
+
+    Parameters
+    ----------
+    params, grads, **options :
+        See :class:`optcore.optimizer.Optimizer`.
+    lr : float or function of t
+        Learning rate. A function should rise to its value (:class:`Warmup`).
+    betas : pair of float or function of t
+        Where between z and x gradients are taken, and what is kept of the second moment.
+    eps : float or function of t
+        Keeps the quotient finite.
+    weight_decay : float or function of t
+        The share of y that ``lr`` takes from z in a step.
+    weight_lr_power : float
+        0 weighs all steps alike.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> p = np.array([1.0])
+    >>> opt = oc.ScheduleFreeAdamW(p, lr=0.25)
+    >>> opt.step(np.array([2.0]))
+    >>> np.round(opt.averaged(), 6)
+    array([0.75])
+
+    References
+    ----------
+    Defazio et al., The road less scheduled, 2024, Algorithm 1; with Adam's correction of the bias under the root in
+    place of its effect on the learning rate, as the authors' and optax's programs have it.
+    """
+
+    name = "schedule_free_adamw"
+
+    def __init__(  # type: ignore[misc]
+        self,
+        params: Parameters,
+        grads: Arrays | None = None,
+        *,
+        lr: Value = 2.5e-3,
+        betas: tuple[Value, Value] = (0.9, 0.999),
+        eps: Value = 1e-8,
+        weight_decay: Value = 0.0,
+        weight_lr_power: float = 2.0,
+        **options: Unpack[Options],
+    ):
+        hyper = {"lr": lr, "betas": betas, "eps": eps, "weight_lr_power": weight_lr_power}
+        options["weight_decay"] = weight_decay
+        super().__init__(params, grads, "schedule_free_adamw", hyper, options, copies=("z", "x"))
+
+
+class LAMB(Optimizer):
+    """Adam whose step is as long as ``lr`` times the norm of its array: layers learn alike in large batches.
+
+    ``u = (m / (1 - beta1**t)) / (sqrt(v / (1 - beta2**t)) + eps) + weight_decay * p``,
+    ``p = p - lr * trust * u`` with ``trust = norm(p) / norm(u)`` per array, 1 where either is 0
+
+    Parameters
+    ----------
+    params, grads, **options :
+        See :class:`optcore.optimizer.Optimizer`.
+    lr : float or function of t
+        Learning rate, relative to the norm of the parameter.
+    betas : pair of float or function of t
+        What is kept of the two moments.
+    eps : float or function of t
+        Keeps the quotient finite.
+    weight_decay : float or function of t
+        The share of the parameter in the direction of the step.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> W, b = np.array([3.0, 4.0]), np.array([10.0])
+    >>> oc.LAMB([W, b], lr=0.1).step([np.array([5.0, 5.0]), np.array([1e-3])])
+    >>> np.round(W, 3), np.round(b, 3)  # the norms are 5 and 10
+    (array([2.646, 3.646]), array([9.]))
+
+    References
+    ----------
+    You et al., Large batch optimization for deep learning: training BERT in 76 minutes, 2020, Algorithm 2, with the
+    identity as phi.
+    """
+
+    name = "lamb"
+    implied: ClassVar[dict[str, Any]] = {"decoupled_weight_decay": False}
+    forms: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"weight_decay": 0.1})
+
+    def __init__(  # type: ignore[misc]
+        self,
+        params: Parameters,
+        grads: Arrays | None = None,
+        *,
+        lr: Value = 1e-3,
+        betas: tuple[Value, Value] = (0.9, 0.999),
+        eps: Value = 1e-6,
+        weight_decay: Value = 0.0,
+        **options: Unpack[Options],
+    ):
+        options["weight_decay"] = weight_decay
+        super().__init__(params, grads, "lamb", {"lr": lr, "betas": betas, "eps": eps}, options)
+
+
+class LARS(Optimizer):
+    """Momentum whose step is as long as a share of the norm of its array: layers learn alike in large batches.
+
+    ``u = g + weight_decay * p``, ``u = u * trust_coefficient * norm(p) / (norm(u) + eps)`` per array, left alone where
+    either norm is 0; ``b = momentum * b - lr * u``, ``p = p + b``
+
+    Parameters
+    ----------
+    params, grads, **options :
+        See :class:`optcore.optimizer.Optimizer`.
+    lr : float or function of t
+        Learning rate.
+    momentum : float or function of t
+        What is kept of the last step.
+    trust_coefficient : float or function of t
+        How far, relative to the norm of the parameter, a step of ``lr = 1`` goes.
+    eps : float or function of t
+        Added to the norm of u; may be 0.
+    weight_decay : float or function of t
+        The share of the parameter in u.
+
+    Examples
+    --------
+    >>> import numpy as np, optcore as oc
+    >>> p = np.array([3.0, 4.0])
+    >>> oc.LARS(p, lr=1.0, trust_coefficient=0.1).step(np.array([0.0, 1e6]))
+    >>> p
+    array([3. , 3.5])
+
+    References
+    ----------
+    You, Gitman & Ginsburg, Large batch training of convolutional networks, 2017, Algorithm 1; with the weight decay
+    in the norm, as optax has it.
+    """
+
+    name = "lars"
+    implied: ClassVar[dict[str, Any]] = {"decoupled_weight_decay": False}
+    forms: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"weight_decay": 0.1})
+    domains: ClassVar[dict[str, Domain]] = {"eps": NOT_NEGATIVE}
+
+    def __init__(  # type: ignore[misc]
+        self,
+        params: Parameters,
+        grads: Arrays | None = None,
+        *,
+        lr: Value,
+        momentum: Value = 0.9,
+        trust_coefficient: Value = 1e-3,
+        eps: Value = 0.0,
+        weight_decay: Value = 0.0,
+        **options: Unpack[Options],
+    ):
+        options["weight_decay"] = weight_decay
+        hyper = {"lr": lr, "momentum": momentum, "trust_coefficient": trust_coefficient, "eps": eps}
+        super().__init__(params, grads, "lars", hyper, options)

@@ -511,6 +511,74 @@ def ftrl(p, g, state, t, *, lr, beta=1.0, l1=0.0, l2=0.0):
         p[i] = zero if abs(z[i]) <= l1 or below == 0 else -(z[i] - sign(z[i]) * l1) / below
 
 
+def schedule_free_weights(t, lr, weight_lr_power, carried):
+    """What the average holds and takes: its weights are powers of the largest learning rate so far."""
+    largest, total = carried if t > 1 else (lr, 0.0)
+    largest = lr if lr > largest else largest
+    weight = pow(largest, weight_lr_power)
+    carried[:] = largest, total + weight
+    take = weight / carried[1] if carried[1] > 0 else 0.0
+    return 1 - take, take
+
+
+def schedule_free_sgd(p, g, state, t, *, lr, beta=0.9, weight_lr_power=2.0):
+    """Defazio et al. 2024, equations 3 to 5. Behind its arrays the state has two numbers."""
+    z, x, carried = state
+    hold, take = rounded(p, *schedule_free_weights(t, lr, weight_lr_power, carried))
+    keep, beta, lr = rounded(p, 1 - beta, beta, lr)
+    for i in range(len(p)):
+        z[i] = z[i] - lr * g[i]
+        x[i] = hold * x[i] + take * z[i]
+        p[i] = keep * z[i] + beta * x[i]
+
+
+def schedule_free_adamw(
+    p, g, state, t, *, lr=2.5e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, weight_lr_power=2.0
+):
+    """Defazio et al. 2024, Algorithm 1, its correction of the bias under the root."""
+    z, x, v, carried = state
+    hold, take = rounded(p, *schedule_free_weights(t, lr, weight_lr_power, carried))
+    keep, beta1, beta2, take2 = rounded(p, 1 - betas[0], betas[0], betas[1], 1 - betas[1])
+    lr, root, eps, decay = rounded(p, lr, 1 / math.sqrt(1 - power(betas[1], t)), eps, weight_decay)
+    for i in range(len(p)):
+        v[i] = beta2 * v[i] + take2 * g[i] * g[i]
+        z[i] = z[i] - lr * (g[i] / (sqrt(v[i]) * root + eps) + decay * p[i])
+        x[i] = hold * x[i] + take * z[i]
+        p[i] = keep * z[i] + beta1 * x[i]
+
+
+def lamb(p, g, state, t, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.0):
+    """You et al. 2020, Algorithm 2."""
+    m, v = state
+    beta1, take1, beta2, take2 = rounded(p, betas[0], 1 - betas[0], betas[1], 1 - betas[1])
+    bias1, root = rounded(p, 1 - power(betas[0], t), 1 / math.sqrt(1 - power(betas[1], t)))
+    eps, decay = rounded(p, eps, weight_decay)
+    u = list(p)
+    for i in range(len(p)):
+        m[i] = beta1 * m[i] + take1 * g[i]
+        v[i] = beta2 * v[i] + take2 * g[i] * g[i]
+        u[i] = m[i] / bias1 / (sqrt(v[i]) * root + eps) + decay * p[i]
+    p_norm, u_norm = norm([p]), norm([u])
+    (step,) = rounded(p, lr * (1.0 if p_norm == 0 or u_norm == 0 else p_norm / u_norm))
+    for i in range(len(p)):
+        p[i] = p[i] - step * u[i]
+
+
+def lars(p, g, state, t, *, lr, momentum=0.9, trust_coefficient=1e-3, eps=0.0, weight_decay=0.0):
+    """You, Gitman & Ginsburg 2017, Algorithm 1."""
+    (b,) = state
+    lr, mu, decay = rounded(p, lr, momentum, weight_decay)
+    u = list(p)
+    for i in range(len(p)):
+        u[i] = g[i] + decay * p[i]
+    p_norm, u_norm = norm([p]), norm([u])
+    (trust,) = rounded(p, 1.0 if p_norm == 0 or u_norm == 0 else trust_coefficient * p_norm / (u_norm + eps))
+    for i in range(len(p)):
+        u[i] = u[i] * trust
+        b[i] = mu * b[i] - lr * u[i]
+        p[i] = p[i] + b[i]
+
+
 # ---------------------------------------------------------------------- before the rule and after it
 #
 # Each changes its first list in place.
@@ -579,6 +647,17 @@ def norm(grads):
     return math.sqrt(pairwise([sum_of_squares(block) for block in blocks]))
 
 
+def picked(rows, values):
+    """Where the elements of the named rows are, and their gradients; those of a repeated row are summed in order."""
+    width = len(values) // max(len(rows), 1)
+    sums = {}
+    for k, row in enumerate(rows):
+        value = values[k * width : (k + 1) * width]
+        sums[row] = [a + b for a, b in zip(sums[row], value, strict=True)] if row in sums else value
+    places = [row * width + i for row in sorted(sums) for i in range(width)]
+    return places, [x for row in sorted(sums) for x in sums[row]]
+
+
 def step(
     rule,
     params,
@@ -594,15 +673,16 @@ def step(
     bounds=None,
     averaging=None,
     averages=None,
+    whole=None,
     **hyper,
 ):
     """Update number t of several parameters: what happens before the rule, the rule, and what happens after it.
 
     ``rule`` is one of the functions above and ``hyper`` its keywords; ``params``, ``grads`` and ``averages`` are lists
     of lists, ``states`` a list of the rule's states, ``bounds`` a pair of lists of lists, ``averaging`` the decay of
-    an EMA or "polyak". Gradients stay as they are.
+    an EMA or "polyak". ``whole`` are the gradients whose norm counts, if not ``grads``. Gradients stay as they are.
     """
-    total = norm(grads) if clip_norm < math.inf else 0.0
+    total = norm(whole or grads) if clip_norm < math.inf else 0.0
     for k, p in enumerate(params):
         g = list(grads[k])
         if maximize:
@@ -622,6 +702,29 @@ def step(
             polyak(averages[k], p, t)
         elif averaging is not None:
             ema(averages[k], p, averaging)
+
+
+def step_rows(rule, params, grads, states, t, rows, *, bounds=None, **options):
+    """As ``step``, of some rows: for each parameter a list of their numbers, or None where the gradient is for all."""
+    named = [picked(r, g) if r is not None else (range(len(g)), g) for r, g in zip(rows, grads, strict=True)]
+    places, grads = [where for where, _ in named], [g for _, g in named]
+
+    def taken(lists):
+        return [[x[i] for i in where] for x, where in zip(lists, places, strict=True)]
+
+    whole = [[0.0] * len(p) for p in params]
+    for k, where in enumerate(places):
+        for i, x in zip(where, grads[k], strict=True):
+            whole[k][i] = x
+    some, kept = taken(params), [taken(state) for state in zip(*states, strict=True)]
+    some_states = [list(state) for state in zip(*kept, strict=True)] or states
+    if bounds is not None:
+        bounds = [taken(side) for side in bounds]
+    step(rule, some, grads, some_states, t, bounds=bounds, whole=whole, **options)
+    for k, where in enumerate(places):
+        for now, before in zip([some[k], *some_states[k]], [params[k], *states[k]], strict=True):
+            for i, x in zip(where, now, strict=True):
+                before[i] = x
 
 
 # ---------------------------------------------------------------------- schedules

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import sysconfig
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,14 @@ def make(name, form, params, grads=None, **options):
     if inspect.signature(cls).parameters["lr"].default is inspect.Parameter.empty:
         options = {"lr": 0.05, **options}
     return cls(params, grads, **{**form, **options})
+
+
+def accepted(name, options):
+    """The options without those that the class does not take."""
+    options = {key: value for key, value in options.items() if key in oc.CATALOGUE[name]._keywords()}
+    if name == "rprop":
+        options.pop("decoupled_weight_decay", None)
+    return options
 
 
 def bits(array):
@@ -81,12 +90,17 @@ class Reference:
         given = {**opt._switches, **opt.groups[0]}
         self.hyper = {key: value for key, value in given.items() if key in known}
         self.options = {key: value for key, value in options.items() if value is not None}
-        if "weight_decay" in opt.groups[0]:
+        if "weight_decay" in known:  # the rule's own
+            self.rule = partial(self.rule, weight_decay=self.hyper.pop("weight_decay"))
+            self.options.pop("weight_decay", None)
+        else:
             self.options["weight_decay"] = opt.groups[0]["weight_decay"]
             self.options["decoupled_weight_decay"] = opt._options["decoupled_weight_decay"]
         arrays = [p.ravel() for p in opt._named().values()]
         self.params = [scalars(p) for p in arrays]
         self.states = [[scalars(kept[key].ravel()) for key in opt._rule.state] for kept in opt.state.values()]
+        if opt._rule.carried:
+            self.states = [[*state, [0.0] * len(opt._rule.carried)] for state in self.states]
         if averaging is not None:
             self.options["averaging"] = averaging.decay if isinstance(averaging, oc.EMA) else "polyak"
             self.options["averages"] = [scalars(kept["average"].ravel()) for kept in opt.state.values()]
@@ -96,11 +110,12 @@ class Reference:
             ]
         self.t = 0
 
-    def step(self, grads):
+    def step(self, grads, rows=None):
         self.t += 1
         with np.errstate(all="ignore"):
-            grads = [scalars(g) for g in grads]
-            reference.step(self.rule, self.params, grads, self.states, self.t, **self.hyper, **self.options)
+            grads = [scalars(g.ravel()) for g in grads]
+            step, given = (reference.step, ()) if rows is None else (reference.step_rows, (rows,))
+            step(self.rule, self.params, grads, self.states, self.t, *given, **self.hyper, **self.options)
 
 
 def scalars(array):
@@ -181,9 +196,8 @@ def digest():
     for name, form in FORMS:
         for dtype in DTYPES:
             params = [start(size, dtype) for size in (3, 64, 1030)]
-            opt = make(
-                name, form, params, clip_value=1e30, weight_decay=1e-3, averaging=oc.EMA(0.9), bounds=(-1e4, 1e4)
-            )
+            options = {"clip_value": 1e30, "weight_decay": 1e-3, "averaging": oc.EMA(0.9), "bounds": (-1e4, 1e4)}
+            opt = make(name, {**accepted(name, options), **form}, params)
             for t in range(60):
                 opt.step([gradients(p.size, 60, dtype)[t] for p in params])
             for p, kept in zip(params, opt.state.values(), strict=True):

@@ -225,7 +225,7 @@ KEYWORDS = [
     (oc.Rprop, {"lr": lambda t: 0.1}, TypeError, "lr must be a finite number > 0, got <function"),
     (oc.Adam, {"grads": 1e-3}, TypeError, "did you mean lr=0.001?"),
     (oc.Optimizer, {}, TypeError, "Optimizer is the base of optimizers; make one of them"),
-    (oc.AdamW, {"decoupled_weight_decay": False}, TypeError, "unknown keyword 'decoupled_weight_decay'"),
+    (oc.AdamW, {"decoupled_weight_decay": False}, TypeError, "takes no decoupled_weight_decay"),
     (oc.Adam, {"weight_decay": -1.0}, ValueError, "weight_decay must be"),
     (oc.Adam, {"clip_norm": 0.0}, ValueError, "clip_norm must be a number > 0, or None, got 0.0"),
     (oc.Adam, {"clip_value": NAN}, ValueError, "clip_value must be a number > 0, or None, got nan"),

@@ -11,7 +11,7 @@ import weakref
 
 import numpy as np
 import pytest
-from support import FORM_IDS, FORMS, bits, gradients, make, start
+from support import FORM_IDS, FORMS, accepted, bits, gradients, make, start
 
 import optcore as oc
 from optcore import _engine
@@ -411,7 +411,8 @@ def test_copies(name, form):
             opt.step({"p": g})
 
     p = start(6, np.float64)
-    opt = make(name, form, {"p": p}, clip_value=1.0, averaging=oc.EMA(0.5), bounds=(-1, np.inf))
+    options = {"clip_value": 1.0, "averaging": oc.EMA(0.5), "bounds": (-1, np.inf)}
+    opt = make(name, form, {"p": p}, **accepted(name, options))
     run(opt, 5)
     deep, pickled = copy.deepcopy(opt), pickle.loads(pickle.dumps(opt))
     run(opt, 5)

@@ -12,9 +12,12 @@ Design
 - A gradient that needs a transform is copied to a scratch block on the stack; one that needs none is read where it
   lies, and the rule sees the whole array as one run.
 - The GIL is given back only where a step takes longer than that costs.
+- Rows of a table are packed into blocks before the rule and written back behind it: it costs little beside the rule,
+  narrow rows vectorise, and the rule does not know.
 """
 
 import os
+import reprlib
 import threading
 from _thread import allocate_lock
 
@@ -24,11 +27,11 @@ cimport numpy as cnp
 from libc.math cimport INFINITY, sqrt
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from optcore._rules cimport (
-    MAX_HYPER, MAX_SCALARS, MAX_STATE, Kept, Loop32, Loop64, Scalars, add_scaled, clamp, clip, ema, has_nonfinite,
-    negate, polyak, real, scale, sum_of_squares,
+    LANES, MAX_HYPER, MAX_SCALARS, MAX_STATE, Direction32, Direction64, Kept, Loop32, Loop64, Scalars, Trust,
+    add_scaled, add_squares, clamp, clip, ema, has_nonfinite, negate, polyak, real, scale, sum_of_lanes,
 )
 from optcore._curves cimport Curve
 from optcore._schedules cimport Compiled, value
@@ -37,7 +40,8 @@ cnp.import_array()
 
 cdef enum:
     BLOCK = 1024  # elements: four float64 arrays of this length fit a first-level cache of 48 KiB
-    NORM_BLOCK = 4096  # part of the definition of a norm: see `pairwise`
+    PACKED = 512  # the same of rows, with parameter, gradient and bounds beside four state arrays
+    NORM_BLOCK = 4096  # part of the definition of a norm: see `pairwise`. Threads share a step in blocks of this length
     WITHOUT_GIL = 8192  # elements in all from which a step gives the GIL back
     # Hyper-parameters that every rule has, behind its own; the last two are read from the first group.
     WEIGHT_DECAY = MAX_HYPER
@@ -65,7 +69,11 @@ cdef struct Array:
     # One parameter and what belongs to it.
     Py_ssize_t n
     Py_ssize_t group
-    Py_ssize_t first  # its first block, counted over all arrays
+    Py_ssize_t count  # of the elements that this step changes: all, or those of some rows
+    Py_ssize_t first  # the first block of them, counted over all arrays
+    Py_ssize_t width  # elements of a row
+    const int64_t* rows  # which they are, ascending; NULL where all
+    double trust  # h[0], where the rule makes it of norms
     bint single  # float32
     char* p
     char* g
@@ -165,12 +173,15 @@ cdef class Plan:
 
     cdef Array* arrays
     cdef Group* groups
-    cdef double* sums  # one for each block of a norm
+    cdef double* sums  # one for each block of a norm, and once more where the rule needs two norms
     cdef Py_ssize_t size, group_count, blocks, elements, norm_blocks
     cdef object rule
     cdef Scalars scalars
     cdef Loop32 loop32
     cdef Loop64 loop64
+    cdef Direction32 direction32
+    cdef Direction64 direction64
+    cdef Trust trust
     cdef tuple names
     cdef tuple params  # the caller's arrays
     cdef tuple shapes  # views of them that keep their first shape
@@ -232,7 +243,8 @@ cdef class Plan:
 
         self.rule = rule
         self.scalars, self.loop32 = <Scalars> <size_t> rule.scalars, <Loop32> <size_t> rule.loop32
-        self.loop64 = <Loop64> <size_t> rule.loop64
+        self.loop64, self.trust = <Loop64> <size_t> rule.loop64, <Trust> <size_t> rule.trust
+        self.direction32, self.direction64 = <Direction32> <size_t> rule.direction32, <Direction64> <size_t> rule.direction64
         self.names = tuple(entry[0] for entry in arrays)
         self.params = tuple(entry[1] for entry in arrays)
         self.shapes = tuple(p.view(numpy.ndarray) for p in self.params)
@@ -256,7 +268,7 @@ cdef class Plan:
         for i, (_, p, group, state, average, lower, upper) in enumerate(arrays):
             a = &self.arrays[i]
             a.n, a.group, a.single = p.size, group, p.dtype == numpy.float32
-            a.first = self.blocks
+            a.width = a.n // max(p.shape[0], 1) if p.ndim else 1
             self.has_single |= a.single
             a.p = cnp.PyArray_BYTES(p)
             for k in range(len(state)):
@@ -265,12 +277,32 @@ cdef class Plan:
                 a.average = cnp.PyArray_BYTES(average)
             if lower is not None:
                 a.lower, a.upper = cnp.PyArray_BYTES(lower), cnp.PyArray_BYTES(upper)
-            self.blocks += (a.n + BLOCK - 1) // BLOCK
-            self.norm_blocks += (a.n + NORM_BLOCK - 1) // NORM_BLOCK
-            self.elements += a.n
-        self.sums = <double*> calloc(max(self.norm_blocks, 1), sizeof(double))
+        self.all_rows()
+        self.norm_blocks = self.blocks
+        self.sums = <double*> calloc(max(self.norm_blocks * (2 if self.trust else 1), 1), sizeof(double))
         if not self.sums:
             raise MemoryError
+
+    cdef void all_rows(self):
+        """Steps change all elements again."""
+        cdef Array* a
+        cdef Py_ssize_t i
+        for i in range(self.size):
+            a = &self.arrays[i]
+            if a.rows != NULL:
+                a.rows = a.g = NULL
+            a.count = a.n
+        self.number_blocks()
+
+    cdef void number_blocks(self):
+        cdef Array* a
+        cdef Py_ssize_t i
+        self.blocks, self.elements = 0, 0
+        for i in range(self.size):
+            a = &self.arrays[i]
+            a.first = self.blocks
+            self.blocks += (a.count + NORM_BLOCK - 1) // NORM_BLOCK
+            self.elements += a.count
 
     def _bind_gradients(self, grads):
         """Gradients that every step() without arguments reads."""
@@ -283,7 +315,8 @@ cdef class Plan:
 
         ``what``, ``low``, ``high`` and ``accepted`` are for the message of a function's bad value, which comes later.
         """
-        cdef Py_ssize_t slot = COMMON[name] if name in COMMON else self.rule.hyper.index(name)
+        # A rule may take over what is common: the weight decay that is a part of its direction.
+        cdef Py_ssize_t slot = self.rule.hyper.index(name) if name in self.rule.hyper else COMMON[name]
         cdef Scheduled* curves
         cdef Scheduled* curve
         self._check_idle()
@@ -311,7 +344,7 @@ cdef class Plan:
 
     # ------------------------------------------------------------------ a step
 
-    def step(self, grads=None):
+    def step(self, grads=None, rows=None):
         """Updates every parameter in place, once.
 
         Parameters
@@ -319,18 +352,31 @@ cdef class Plan:
         grads : array, sequence or mapping, optional
             Gradients in the structure of the parameters, each of its parameter's shape and dtype. They are read,
             never written. May be left out where gradients were bound when the optimizer was made.
+        rows : integer array, sequence or mapping, optional
+            Of shape (k,): which rows of a parameter of shape (rows, ...) the gradient is for, whose shape is then
+            (k, ...). Only they are touched, in the parameter and in its state: as if the others had not been there
+            in this step. Gradients of a repeated row are summed first, in the order given. In a sequence None, and in
+            a mapping a name that is missing, stands for a gradient of all rows.
 
         Raises
         ------
         TypeError, ValueError
-            A gradient or a scheduled value cannot be used. Nothing has been changed.
+            A gradient, its rows or a scheduled value cannot be used. Nothing has been changed.
         FloatingPointError
             A gradient is not finite and ``on_nonfinite="raise"``. Nothing has been changed.
+
+        Notes
+        -----
+        With ``rows``, SGD, GradientScaled and Adagrad make exactly the step of the gradient whose other rows are zero
+        (but for weight decay, which the other rows then do not have, and for bounds that were not kept before). What
+        else has state ages only the state of the rows that are named, as torch's SparseAdam does.
         """
-        cdef tuple gradients = None
+        cdef tuple gradients = None, indices = None
         self.occupy(STEPPING)
         try:
-            if grads is None:
+            if rows is not None:
+                gradients, indices = self.gather_rows(grads, rows)
+            elif grads is None:
                 if self.bound is None:
                     raise TypeError(
                         "step() needs gradients: none were bound. Pass them here, or as the second argument "
@@ -344,12 +390,15 @@ cdef class Plan:
             if gradients is None:
                 self.check_parameter(0)
                 self.take(0, grads)
-            else:
+            elif indices is None:
                 self.take_all(gradients)
+            else:
+                taken = self.take_rows(gradients, indices)
             if self.reduce():
                 self.walk_all()
-                self.updates += 1
         finally:
+            if indices is not None:
+                self.all_rows()
             self.busy = FREE
 
     cdef inline int occupy(self, Busy busy) except -1:
@@ -400,6 +449,66 @@ cdef class Plan:
                 raise TypeError(f"gradients must be arrays, got a {type(grads).__name__} of numbers; use numpy.array(...)")
         if len(taken) != self.size:
             raise ValueError(f"got {len(taken)} gradients for {self.size} parameters")
+        return taken
+
+    cdef tuple gather_rows(self, grads, rows):
+        """Gradients and rows in the order of the parameters; None for all rows."""
+        if grads is None:
+            raise TypeError("rows= says which rows the gradients are for: pass those in the same call, as grads=")
+        kind = type(self).__name__
+        if self.trust != NULL or self.rule.carried:
+            raise ValueError(f"{kind} needs all of a parameter at every step: it cannot step some rows; leave rows= out")
+        if self.averaging != NO_AVERAGE:
+            raise ValueError("an average follows all rows at every step: leave out rows=, or averaging= when making the optimizer")
+        gradients = self.gather(grads)
+        if self.mapped:
+            if not hasattr(rows, "keys"):
+                raise TypeError(f"rows must be a mapping of names, as the parameters are, got {type(rows).__name__}")
+            unknown = [name for name in rows if name not in set(self.names)]
+            if unknown:
+                raise ValueError(f"rows has unknown names: {unknown}; the parameters are {list(self.names)}")
+            return gradients, tuple([rows[name] if name in rows else None for name in self.names])
+        if self.size == 1 and isinstance(rows, numpy.ndarray):
+            return gradients, (rows,)
+        if not isinstance(rows, (list, tuple)) or any(isinstance(index, (int, numpy.integer)) for index in rows):
+            raise TypeError(
+                f"rows must be {'an integer array or ' if self.size == 1 else ''}a list or tuple of {self.size} integer "
+                f"arrays, as the parameters are, got {reprlib.repr(rows)}; use numpy.array(...)"
+            )
+        if len(rows) != self.size:
+            raise ValueError(f"got rows for {len(rows)} of {self.size} parameters; give None for those with all rows")
+        return gradients, tuple(rows)
+
+    cdef list take_rows(self, tuple grads, tuple indices):
+        """Points the arrays to gradients of some rows, in ascending order. What is returned holds their memory."""
+        cdef Array* a
+        cdef Py_ssize_t i, k
+        cdef list taken = []
+        for i in range(self.size):
+            self.check_parameter(i)
+            if indices[i] is None:
+                self.take(i, grads[i])
+                continue
+            a = &self.arrays[i]
+            name, shape, dtype = self.names[i], self.shapes[i].shape, self.shapes[i].dtype
+            if not shape:
+                raise ValueError(f"parameter {name!r} has shape (), so it has no rows; leave out its rows")
+            rows = check_rows(f"the rows of {name!r}", indices[i], shape[0])
+            values = grads[i]
+            check_array(f"the gradient of {name!r}", values, dtype)
+            if values.shape != (rows.size, *shape[1:]):
+                raise ValueError(
+                    f"the gradient of {name!r} has shape {values.shape}, but for {rows.size} rows of a parameter of shape "
+                    f"{shape} it must be {(rows.size, *shape[1:])}"
+                )
+            self.check_overlap(i, <Py_ssize_t> cnp.PyArray_BYTES(values), cnp.PyArray_NBYTES(values))
+            self.check_overlap(i, <Py_ssize_t> cnp.PyArray_BYTES(rows), cnp.PyArray_NBYTES(rows))
+            if not ascending(rows):
+                rows, values = sorted_rows(rows, values)
+            taken += [rows, values]
+            a.rows, a.g = <const int64_t*> cnp.PyArray_BYTES(rows), cnp.PyArray_BYTES(values)
+            a.count = values.size
+        self.number_blocks()
         return taken
 
     cdef int take_all(self, tuple grads) except -1:
@@ -514,43 +623,61 @@ cdef class Plan:
         return True
 
     cdef str describe_nonfinite(self):
-        cdef Py_ssize_t i, k
+        cdef Array* a
+        cdef Py_ssize_t i, k, j
         cdef double value
         for i in range(self.size):
-            for k in range(self.arrays[i].n):
-                value = (<float*> self.arrays[i].g)[k] if self.arrays[i].single else (<double*> self.arrays[i].g)[k]
+            a = &self.arrays[i]
+            for k in range(a.count):
+                value = (<float*> a.g)[k] if a.single else (<double*> a.g)[k]
                 if value - value != 0:
-                    place = tuple(int(j) for j in numpy.unravel_index(k, self.shapes[i].shape))
+                    j = k if a.rows == NULL else a.rows[k // a.width] * a.width + k % a.width
+                    place = tuple(int(axis) for axis in numpy.unravel_index(j, self.shapes[i].shape))
                     return (
                         f"the gradient of {self.names[i]!r} has {value} at index {place}; nothing was changed. "
                         "Look for a division by zero or too large a learning rate"
                     )
 
-    cdef walk_all(self):
-        if self.threads > 1 and self.elements >= WITHOUT_GIL:
-            self.spread()
-        elif self.elements >= WITHOUT_GIL:
-            with nogil:
-                walk(self, 0, self.blocks)
+    cdef int walk_all(self) except -1:
+        """The step itself. Once it has begun to write it becomes whole, whatever interrupts it."""
+        cdef Py_ssize_t k, i
+        cdef list team = []
+        interrupt = None
+        if self.elements < WITHOUT_GIL:
+            if self.trust:
+                walk(self, 0, self.blocks, True)
+                trust_all(self)
+            walk(self, 0, self.blocks, False)
         else:
-            walk(self, 0, self.blocks)
+            team = borrow_team(min(self.threads, self.blocks) - 1)
+            if self.trust:
+                interrupt = self.spread(team, True)
+                trust_all(self)
+            interrupt = self.spread(team, False) or interrupt
+            return_team(team)
+        for k in range(self.group_count):
+            for i in range(2):
+                self.groups[k].kept.carried[i] = self.groups[k].kept.after[i]
+        self.updates += 1
+        if interrupt is not None:
+            raise interrupt
+        return 0
 
     # ------------------------------------------------------------------ threads
 
-    cdef spread(self):
-        """Equal shares of blocks. Once a share is handed out the step becomes whole, whatever interrupts it."""
-        cdef Py_ssize_t threads = min(self.threads, self.blocks)
-        cdef Py_ssize_t share = (self.blocks + threads - 1) // threads, first
+    cdef object spread(self, list team, bint directions):
+        """Equal shares of blocks, the first for this thread. Returns what interrupted the wait for the others."""
+        cdef Py_ssize_t threads = len(team) + 1
+        cdef Py_ssize_t share = (self.blocks + threads - 1) // threads, first = share
         cdef Worker worker
-        team = borrow_team(threads - 1)
         interrupt = None
-        first = share
         for worker in team:
-            worker.plan, worker.first, worker.last = self, first, min(first + share, self.blocks)
+            worker.plan, worker.directions = self, directions
+            worker.first, worker.last = first, min(first + share, self.blocks)
             first = worker.last
             worker.go.release()
         with nogil:
-            walk(self, 0, share)
+            walk(self, 0, share, directions)
         for worker in team:
             while worker.plan is not None:
                 try:
@@ -558,10 +685,7 @@ cdef class Plan:
                     worker.plan = None
                 except BaseException as error:  # a signal's; the lock has not been taken
                     interrupt = error
-        return_team(team)
-        if interrupt is not None:
-            self.updates += 1
-            raise interrupt
+        return interrupt
 
     # ------------------------------------------------------------------ look-ahead
 
@@ -618,22 +742,100 @@ cdef class Plan:
             raise ValueError(f"t must be between 0 and 2**62, got {value}")
         self.updates = value
 
+    def _carried(self):
+        """What groups carry from step to step, by the names in `Rule.carried`."""
+        return [
+            {name: self.groups[k].kept.carried[i] for i, name in enumerate(self.rule.carried)}
+            for k in range(self.group_count)
+        ]
+
+    def _carry(self, list carried):
+        """Takes over what `_carried` gave."""
+        cdef Py_ssize_t k, i
+        for k in range(self.group_count):
+            for i, name in enumerate(self.rule.carried):
+                self.groups[k].kept.carried[i] = carried[k][name]
+
+
+cdef object check_rows(str what, rows, Py_ssize_t height):
+    """The rows as int64, if each is one of 0 to height - 1."""
+    if not isinstance(rows, numpy.ndarray) or rows.dtype.kind not in "iu":
+        found = f"dtype {rows.dtype}" if isinstance(rows, numpy.ndarray) else type(rows).__name__
+        hint = "numpy.flatnonzero(...) makes indices of a mask" if found == "dtype bool" else "use numpy.array(...)"
+        raise TypeError(f"{what} must be an array of integers, got {found}; {hint}")
+    if rows.ndim != 1:
+        raise ValueError(f"{what} must have shape (k,), got {rows.shape}; use .ravel()")
+    if rows.size:
+        low, high = int(rows.min()), int(rows.max())
+        if low < 0:
+            raise ValueError(f"{what} must be from 0 to {height - 1}, got {low}; rows are not counted from the end")
+        if high >= height:
+            raise ValueError(f"{what} must be from 0 to {height - 1}, got {high}")
+    return numpy.ascontiguousarray(rows, numpy.int64)
+
+
+cdef bint ascending(rows):
+    cdef const int64_t* index = <const int64_t*> cnp.PyArray_BYTES(rows)
+    cdef Py_ssize_t k
+    for k in range(1, rows.size):
+        if index[k] <= index[k - 1]:
+            return False
+    return True
+
+
+cdef tuple sorted_rows(rows, values):
+    """In ascending order, each row once: gradients of the same row are summed in the order given."""
+    order = numpy.argsort(rows, kind="stable")
+    rows = rows[order]
+    unique = rows[numpy.flatnonzero(numpy.diff(rows, prepend=-1))]
+    merged = numpy.empty((unique.size, *values.shape[1:]), values.dtype)
+    if values.dtype == numpy.float32:
+        sum_repeated[float](rows, order, values, merged)
+    else:
+        sum_repeated[double](rows, order, values, merged)
+    return unique, merged
+
+
+cdef void sum_repeated(rows, order, values, merged, real* kind=NULL):
+    cdef const int64_t* index = <const int64_t*> cnp.PyArray_BYTES(rows)
+    cdef const Py_ssize_t* place = <const Py_ssize_t*> cnp.PyArray_BYTES(order)
+    cdef const real* g
+    cdef real* total = NULL
+    cdef real one = 1
+    cdef Py_ssize_t k, width = values.size // rows.size
+    for k in range(rows.size):
+        g = <const real*> cnp.PyArray_BYTES(values) + place[k] * width
+        if k > 0 and index[k] == index[k - 1]:
+            add_scaled(width, total, g, one)
+        else:
+            total = <real*> cnp.PyArray_BYTES(merged) if k == 0 else total + width
+            memcpy(total, g, width * sizeof(real))
+
 
 cdef bint measure(Plan plan, bint norm) noexcept nogil:
     """Fills plan.sums where a norm is wanted, and says whether something is not finite where that matters."""
     cdef Py_ssize_t i, begin, n, k = 0
     cdef bint bad = False
+    cdef double[LANES] lanes
     cdef Array* a
     for i in range(plan.size):
         a = &plan.arrays[i]
+        if norm and a.rows != NULL:
+            if a.single:
+                sum_rows(a, <const float*> a.g, plan.sums + k)
+            else:
+                sum_rows(a, <const double*> a.g, plan.sums + k)
+            k += (a.n + NORM_BLOCK - 1) // NORM_BLOCK
         begin = 0
-        while begin < a.n:
-            n = min(NORM_BLOCK, a.n - begin)
-            if norm:
-                plan.sums[k] = (
-                    sum_of_squares(n, <const float*> a.g + begin) if a.single
-                    else sum_of_squares(n, <const double*> a.g + begin)
-                )
+        while begin < a.count:
+            n = min(NORM_BLOCK, a.count - begin)
+            if norm and a.rows == NULL:
+                memset(lanes, 0, sizeof(lanes))
+                if a.single:
+                    add_squares(n, <const float*> a.g + begin, lanes)
+                else:
+                    add_squares(n, <const double*> a.g + begin, lanes)
+                plan.sums[k] = sum_of_lanes(lanes)
                 k += 1
             if plan.nonfinite != ALLOW:
                 bad |= (
@@ -644,63 +846,224 @@ cdef bint measure(Plan plan, bint norm) noexcept nogil:
     return bad
 
 
-cdef void walk(Plan plan, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-    """Blocks first to last of all arrays."""
+cdef void sum_rows(const Array* a, const real* g, double* sums) noexcept nogil:
+    """The squares of some rows, in the lanes and blocks that they have among all rows: the same bits."""
+    cdef double[LANES] lanes
+    cdef double x
+    cdef Py_ssize_t k, j, block = -1, blocks = (a.n + NORM_BLOCK - 1) // NORM_BLOCK
+    memset(sums, 0, blocks * sizeof(double))
+    for k in range(a.count):
+        j = a.rows[k // a.width] * a.width + k % a.width
+        if j // NORM_BLOCK != block:
+            if block >= 0:
+                sums[block] = sum_of_lanes(lanes)
+            block = j // NORM_BLOCK
+            memset(lanes, 0, sizeof(lanes))
+        x = g[k]
+        lanes[j % LANES] = lanes[j % LANES] + x * x
+    if block >= 0:
+        sums[block] = sum_of_lanes(lanes)
+
+
+cdef void trust_all(Plan plan) noexcept nogil:
+    """What the rule makes of the norms of each array, whose sums `walk` has left."""
+    cdef Py_ssize_t i, blocks
+    cdef double* sums = plan.sums
+    cdef double p_norm, u_norm
+    cdef Array* a
+    for i in range(plan.size):
+        a = &plan.arrays[i]
+        blocks = (a.n + NORM_BLOCK - 1) // NORM_BLOCK
+        p_norm = sqrt(pairwise(sums + a.first, blocks))
+        u_norm = sqrt(pairwise(sums + plan.norm_blocks + a.first, blocks))
+        a.trust = plan.trust(plan.groups[a.group].c, p_norm, u_norm)
+
+
+cdef void walk(Plan plan, Py_ssize_t first, Py_ssize_t last, bint directions) noexcept nogil:
+    """Blocks first to last of all arrays: the update, or what must be known of its direction first."""
     cdef Py_ssize_t i, begin, end
     cdef Array* a
     for i in range(plan.size):
         a = &plan.arrays[i]
-        begin = max(first - a.first, 0) * BLOCK
-        end = min((last - a.first) * BLOCK, a.n)
+        begin = max(first - a.first, 0) * NORM_BLOCK
+        end = min((last - a.first) * NORM_BLOCK, a.count)
         if begin < end:
             if a.single:
-                update(plan, a, <float*> a.p, begin, end)
+                walk_array(plan, a, <float*> a.p, begin, end, directions)
             else:
-                update(plan, a, <double*> a.p, begin, end)
+                walk_array(plan, a, <double*> a.p, begin, end, directions)
+
+
+cdef void walk_array(
+    Plan plan, const Array* a, real* p, Py_ssize_t begin, Py_ssize_t end, bint directions
+) noexcept nogil:
+    if directions:
+        direct(plan, a, p, begin, end)
+    elif a.rows != NULL:
+        update_rows(plan, a, p, begin, end)
+    else:
+        update(plan, a, p, begin, end)
+
+
+cdef inline bint transforms(Plan plan, const Group* group) noexcept nogil:
+    """Whether the rule is to see another gradient than the caller's."""
+    return (
+        plan.maximize or plan.factor != 1.0 or group.c[CLIP_VALUE] < INFINITY
+        or (group.c[WEIGHT_DECAY] != 0.0 and not plan.decoupled)
+    )
+
+
+cdef inline void transform(Plan plan, const Group* group, Py_ssize_t n, const real* p, real* g) noexcept nogil:
+    """From the caller's gradient to the rule's, in the order of the specification."""
+    if plan.maximize:
+        negate(n, g)
+    if plan.factor != 1.0:
+        scale(n, g, <real> plan.factor)
+    if group.c[CLIP_VALUE] < INFINITY:
+        clip(n, g, <real> group.c[CLIP_VALUE])
+    if group.c[WEIGHT_DECAY] != 0.0 and not plan.decoupled:
+        add_scaled(n, g, p, <real> group.c[WEIGHT_DECAY])
+
+
+cdef inline void apply(
+    Plan plan, const Array* a, const Group* group, Py_ssize_t n, real* p, const real* g, real** state,
+    const real* lower, const real* upper,
+) noexcept nogil:
+    """Decoupled decay, rule and bounds."""
+    cdef const real* h = <const real*> group.h32 if real is float else <const real*> group.h
+    cdef real[MAX_SCALARS] own
+    if group.c[WEIGHT_DECAY] != 0.0 and plan.decoupled:
+        scale(n, p, <real> (1.0 - group.c[plan.lr_slot] * group.c[WEIGHT_DECAY]))
+    if plan.trust != NULL:
+        memcpy(own, h, sizeof(own))
+        own[0] = <real> a.trust
+        h = own
+    if real is float:
+        plan.loop32(n, p, g, state, h)
+    else:
+        plan.loop64(n, p, g, state, h)
+    if lower != NULL:
+        clamp(n, p, lower, upper)
 
 
 cdef void update(Plan plan, const Array* a, real* p, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
-    """Elements begin to end of one array, in the order of the specification."""
-    cdef Group* group = &plan.groups[a.group]
-    cdef double rate = group.c[WEIGHT_DECAY], limit = group.c[CLIP_VALUE]
+    """Elements begin to end of one array."""
+    cdef const Group* group = &plan.groups[a.group]
     cdef double keep = plan.groups[0].c[AVERAGING_DECAY]
-    cdef bint coupled = rate != 0.0 and not plan.decoupled
-    cdef bint decoupled = rate != 0.0 and plan.decoupled
-    cdef bint transforms = plan.maximize or plan.factor != 1.0 or limit < INFINITY or coupled
-    cdef bint whole = not (transforms or decoupled or a.lower or a.average)
+    cdef bint changed = transforms(plan, group)
+    cdef bint decoupled = group.c[WEIGHT_DECAY] != 0.0 and plan.decoupled
+    cdef bint whole = not (changed or decoupled or a.lower or a.average)
     cdef real[BLOCK] scratch
     cdef real* state[MAX_STATE]
     cdef const real* g
-    cdef Py_ssize_t n, k, bounds
+    cdef const real* lower
+    cdef const real* upper
+    cdef Py_ssize_t n, k
     while begin < end:
         n = end - begin if whole else min(BLOCK, end - begin)
         g = <const real*> a.g + begin
         for k in range(MAX_STATE):
             state[k] = <real*> a.state[k] + begin
-        if transforms:
+        if changed:
             memcpy(scratch, g, n * sizeof(real))
+            transform(plan, group, n, p + begin, scratch)
             g = scratch
-            if plan.maximize:
-                negate(n, scratch)
-            if plan.factor != 1.0:
-                scale(n, scratch, <real> plan.factor)
-            if limit < INFINITY:
-                clip(n, scratch, <real> limit)
-            if coupled:
-                add_scaled(n, scratch, p + begin, <real> rate)
-        if decoupled:
-            scale(n, p + begin, <real> (1.0 - group.c[plan.lr_slot] * rate))
-        if real is float:
-            plan.loop32(n, p + begin, g, state, group.h32)
-        else:
-            plan.loop64(n, p + begin, g, state, group.h)
-        if a.lower:
-            bounds = begin if plan.wide else 0
-            clamp(n, p + begin, <const real*> a.lower + bounds, <const real*> a.upper + bounds)
+        lower, upper = <const real*> a.lower, <const real*> a.upper
+        if a.lower and plan.wide:
+            lower, upper = lower + begin, upper + begin
+        apply(plan, a, group, n, p + begin, g, state, lower, upper)
         if plan.averaging == EMA:
             ema(n, <real*> a.average + begin, p + begin, <real> keep, <real> (1.0 - keep))
         elif plan.averaging == POLYAK:
             polyak(n, <real*> a.average + begin, p + begin, <real> <double> (plan.updates + 1))
+        begin += n
+
+
+cdef void direct(Plan plan, const Array* a, const real* p, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+    """Sums the squares of elements begin to end of the parameter, and of the direction in which it is to go."""
+    cdef const Group* group = &plan.groups[a.group]
+    cdef bint changed = transforms(plan, group)
+    cdef real[BLOCK] scratch
+    cdef real[BLOCK] u
+    cdef real* state[MAX_STATE]
+    cdef const real* g
+    cdef double[LANES] p_lanes
+    cdef double[LANES] u_lanes
+    cdef double* sums = plan.sums + a.first
+    cdef Py_ssize_t n, k
+    while begin < end:
+        if begin % NORM_BLOCK == 0:
+            memset(p_lanes, 0, sizeof(p_lanes))
+            memset(u_lanes, 0, sizeof(u_lanes))
+        n = min(BLOCK, end - begin)
+        g = <const real*> a.g + begin
+        for k in range(MAX_STATE):
+            state[k] = <real*> a.state[k] + begin
+        if changed:
+            memcpy(scratch, g, n * sizeof(real))
+            transform(plan, group, n, p + begin, scratch)
+            g = scratch
+        if real is float:
+            plan.direction32(n, u, p + begin, g, state, group.h32)
+        else:
+            plan.direction64(n, u, p + begin, g, state, group.h)
+        add_squares(n, p + begin, p_lanes)
+        add_squares(n, <const real*> u, u_lanes)
+        sums[begin // NORM_BLOCK] = sum_of_lanes(p_lanes)
+        sums[plan.norm_blocks + begin // NORM_BLOCK] = sum_of_lanes(u_lanes)
+        begin += n
+
+
+cdef void copy_rows(const Array* a, Py_ssize_t begin, Py_ssize_t n, real* rows, real* packed, bint back) noexcept nogil:
+    """Elements begin to begin + n, counted over the rows of this step, to `packed`, or back to where they belong."""
+    cdef Py_ssize_t done = 0, offset, length
+    cdef real* row
+    while done < n:
+        offset = (begin + done) % a.width
+        length = min(a.width - offset, n - done)
+        row = rows + a.rows[(begin + done) // a.width] * a.width + offset
+        if back:
+            memcpy(row, packed + done, length * sizeof(real))
+        else:
+            memcpy(packed + done, row, length * sizeof(real))
+        done += length
+
+
+cdef void update_rows(Plan plan, const Array* a, real* p, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+    """Elements begin to end of one array, counted over the rows of this step."""
+    cdef const Group* group = &plan.groups[a.group]
+    cdef bint changed = transforms(plan, group)
+    cdef real[PACKED] scratch
+    cdef real[(MAX_STATE + 3) * PACKED] packed
+    cdef real* state[MAX_STATE]
+    cdef real* own = packed + MAX_STATE * PACKED
+    cdef const real* lower = <const real*> a.lower
+    cdef const real* upper = <const real*> a.upper
+    cdef const real* g
+    cdef Py_ssize_t n, k
+    for k in range(MAX_STATE):
+        state[k] = packed + k * PACKED
+    if a.lower and plan.wide:
+        lower, upper = own + PACKED, own + 2 * PACKED
+    while begin < end:
+        n = min(PACKED, end - begin)
+        copy_rows(a, begin, n, p, own, False)
+        for k in range(MAX_STATE):
+            if a.state[k] != NULL:
+                copy_rows(a, begin, n, <real*> a.state[k], state[k], False)
+        if a.lower and plan.wide:
+            copy_rows(a, begin, n, <real*> a.lower, own + PACKED, False)
+            copy_rows(a, begin, n, <real*> a.upper, own + 2 * PACKED, False)
+        g = <const real*> a.g + begin
+        if changed:
+            memcpy(scratch, g, n * sizeof(real))
+            transform(plan, group, n, own, scratch)
+            g = scratch
+        apply(plan, a, group, n, own, g, state, lower, upper)
+        copy_rows(a, begin, n, p, own, True)
+        for k in range(MAX_STATE):
+            if a.state[k] != NULL:
+                copy_rows(a, begin, n, <real*> a.state[k], state[k], True)
         begin += n
 
 
@@ -716,6 +1079,7 @@ cdef class Worker:
     cdef object go, done
     cdef Plan plan
     cdef Py_ssize_t first, last
+    cdef bint directions
 
     def __cinit__(self):
         self.go, self.done = allocate_lock(), allocate_lock()
@@ -726,7 +1090,7 @@ cdef class Worker:
         while True:
             self.go.acquire()
             with nogil:
-                walk(self.plan, self.first, self.last)
+                walk(self.plan, self.first, self.last, self.directions)
             self.done.release()
 
 

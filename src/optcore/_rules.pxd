@@ -12,12 +12,25 @@ cdef enum:
     MAX_STATE = 4
     MAX_HYPER = 8
     MAX_SCALARS = 10
+    LANES = 8
 
 ctypedef void (*Loop32)(Py_ssize_t n, float* p, const float* g, float** state, const float* h) noexcept nogil
 ctypedef void (*Loop64)(Py_ssize_t n, double* p, const double* g, double** state, const double* h) noexcept nogil
 
+# Of a rule that must know norms first: u, the direction of the step, and what the norms of p and u make of h[0].
+ctypedef void (*Direction32)(
+    Py_ssize_t n, float* u, const float* p, const float* g, float** state, const float* h
+) noexcept nogil
+ctypedef void (*Direction64)(
+    Py_ssize_t n, double* u, const double* p, const double* g, double** state, const double* h
+) noexcept nogil
+ctypedef double (*Trust)(const double* c, double p_norm, double u_norm) noexcept nogil
+
 cdef struct Kept:
-    # What saves work from step to step, but changes no result.
+    # What `Rule.carried` names, and what it is to be when the step has been made.
+    double carried[2]
+    double after[2]
+    # The rest saves work from step to step, but changes no result.
     Powers powers[2]
     double factors[2]  # of which nadam's product is: its beta1 and its decay
     int64_t until  # the last factor that it has
@@ -35,6 +48,7 @@ cdef void clamp(Py_ssize_t n, real* p, const real* lower, const real* upper) noe
 cdef void ema(Py_ssize_t n, real* a, const real* p, real decay, real take) noexcept nogil
 cdef void polyak(Py_ssize_t n, real* a, const real* p, real k) noexcept nogil
 
-# Reductions over one block.
-cdef double sum_of_squares(Py_ssize_t n, const real* g) noexcept nogil
+# Reductions. The squares of a block are summed in LANES lanes, run by run: each but the last is a multiple of LANES long.
+cdef void add_squares(Py_ssize_t n, const real* g, double* lanes) noexcept nogil
+cdef double sum_of_lanes(const double* lanes) noexcept nogil
 cdef bint has_nonfinite(Py_ssize_t n, const real* g) noexcept nogil

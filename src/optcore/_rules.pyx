@@ -12,6 +12,8 @@ Design
 - Selects are written without branches (`|` between comparisons), so that every loop vectorises; a test reads the
   compiler's report.
 - Switches never reach a loop. They choose another loop (`centered`) or other scalars (`eps_in`, `eps_out`).
+- A rule that needs norms, of its step among others, has a second loop that gives the direction of the step. It is not
+  stored between the two: that would cost an array and as much memory traffic as computing it again.
 - Momentum does not share a loop with plain RMSProp although momentum = 0 would do: it would carry a dead array.
 """
 
@@ -474,6 +476,139 @@ cdef void ftrl(Py_ssize_t n, real* p, const real* g, real** state, const real* h
         p[i] = zero if (magnitude(z[i]) <= l1) | (below == 0) else x
 
 
+cdef void schedule_free_weights(int64_t t, double lr, double power_of_lr, Kept* kept, double* h) noexcept nogil:
+    """What the average holds and takes: the weights are powers of the largest learning rate so far."""
+    cdef double largest = lr if t == 1 or lr > kept.carried[0] else kept.carried[0]
+    cdef double weight = pow(largest, power_of_lr)
+    cdef double total = weight if t == 1 else kept.carried[1] + weight
+    cdef double take = weight / total if total > 0.0 else 0.0
+    kept.after[0] = largest
+    kept.after[1] = total
+    h[0] = 1.0 - take
+    h[1] = take
+
+
+cdef void schedule_free_sgd_scalars(int64_t t, const double* c, double* h, Kept* kept) noexcept nogil:
+    cdef double lr = c[0], beta = c[1], weight_lr_power = c[2]
+    schedule_free_weights(t, lr, weight_lr_power, kept, h)
+    h[2] = 1.0 - beta
+    h[3] = beta
+    h[4] = lr
+
+
+cdef void schedule_free_sgd(Py_ssize_t n, real* p, const real* g, real** state, const real* h) noexcept nogil:
+    """Defazio et al. 2024, equations 3 to 5."""
+    cdef real* z = state[0]
+    cdef real* x = state[1]
+    cdef real hold = h[0], take = h[1], keep = h[2], beta = h[3], lr = h[4]
+    cdef Py_ssize_t i
+    for i in range(n):
+        z[i] = z[i] - lr * g[i]
+        x[i] = hold * x[i] + take * z[i]
+        p[i] = keep * z[i] + beta * x[i]
+
+
+cdef void schedule_free_adamw_scalars(int64_t t, const double* c, double* h, Kept* kept) noexcept nogil:
+    cdef double lr = c[0], beta1 = c[1], beta2 = c[2], eps = c[3], decay = c[4], weight_lr_power = c[5]
+    schedule_free_weights(t, lr, weight_lr_power, kept, h)
+    h[2] = 1.0 - beta1
+    h[3] = beta1
+    h[4] = beta2
+    h[5] = 1.0 - beta2
+    h[6] = lr
+    h[7] = 1.0 / sqrt(1.0 - power(beta2, t, &kept.powers[1]))
+    h[8] = eps
+    h[9] = decay
+
+
+cdef void schedule_free_adamw(Py_ssize_t n, real* p, const real* g, real** state, const real* h) noexcept nogil:
+    """Defazio et al. 2024, Algorithm 1, its correction of the bias under the root."""
+    cdef real* z = state[0]
+    cdef real* x = state[1]
+    cdef real* v = state[2]
+    cdef real hold = h[0], take = h[1], keep = h[2], beta1 = h[3], beta2 = h[4], take2 = h[5]
+    cdef real lr = h[6], root = h[7], eps = h[8], decay = h[9]
+    cdef Py_ssize_t i
+    for i in range(n):
+        v[i] = beta2 * v[i] + take2 * g[i] * g[i]
+        z[i] = z[i] - lr * (g[i] / (sqrt(v[i]) * root + eps) + decay * p[i])
+        x[i] = hold * x[i] + take * z[i]
+        p[i] = keep * z[i] + beta1 * x[i]
+
+
+cdef void lamb_scalars(int64_t t, const double* c, double* h, Kept* kept) noexcept nogil:
+    cdef double beta1 = c[1], beta2 = c[2], eps = c[3], decay = c[4]
+    h[1] = beta1
+    h[2] = 1.0 - beta1
+    h[3] = beta2
+    h[4] = 1.0 - beta2
+    h[5] = 1.0 - power(beta1, t, &kept.powers[0])
+    h[6] = 1.0 / sqrt(1.0 - power(beta2, t, &kept.powers[1]))
+    h[7] = eps
+    h[8] = decay
+
+
+cdef void lamb_direction(
+    Py_ssize_t n, real* u, const real* p, const real* g, real** state, const real* h
+) noexcept nogil:
+    cdef real* m = state[0]
+    cdef real* v = state[1]
+    cdef real beta1 = h[1], take1 = h[2], beta2 = h[3], take2 = h[4], bias1 = h[5], root = h[6], eps = h[7], decay = h[8]
+    cdef Py_ssize_t i
+    for i in range(n):
+        m[i] = beta1 * m[i] + take1 * g[i]
+        v[i] = beta2 * v[i] + take2 * g[i] * g[i]
+        u[i] = m[i] / bias1 / (sqrt(v[i]) * root + eps) + decay * p[i]
+
+
+cdef double lamb_trust(const double* c, double p_norm, double u_norm) noexcept nogil:
+    cdef double lr = c[0]
+    return lr * (1.0 if p_norm == 0.0 or u_norm == 0.0 else p_norm / u_norm)
+
+
+cdef void lamb(Py_ssize_t n, real* p, const real* g, real** state, const real* h) noexcept nogil:
+    """You et al. 2020, Algorithm 2."""
+    cdef real* m = state[0]
+    cdef real* v = state[1]
+    cdef real step = h[0], bias1 = h[5], root = h[6], eps = h[7], decay = h[8], u
+    cdef Py_ssize_t i
+    for i in range(n):
+        u = m[i] / bias1 / (sqrt(v[i]) * root + eps) + decay * p[i]
+        p[i] = p[i] - step * u
+
+
+cdef void lars_scalars(int64_t t, const double* c, double* h, Kept* kept) noexcept nogil:
+    cdef double lr = c[0], mu = c[1], decay = c[4]
+    h[1] = lr
+    h[2] = mu
+    h[3] = decay
+
+
+cdef void lars_direction(
+    Py_ssize_t n, real* u, const real* p, const real* g, real** state, const real* h
+) noexcept nogil:
+    cdef real decay = h[3]
+    cdef Py_ssize_t i
+    for i in range(n):
+        u[i] = g[i] + decay * p[i]
+
+
+cdef double lars_trust(const double* c, double p_norm, double u_norm) noexcept nogil:
+    cdef double trust_coefficient = c[2], eps = c[3]
+    return 1.0 if p_norm == 0.0 or u_norm == 0.0 else trust_coefficient * p_norm / (u_norm + eps)
+
+
+cdef void lars(Py_ssize_t n, real* p, const real* g, real** state, const real* h) noexcept nogil:
+    """You, Gitman & Ginsburg 2017, Algorithm 1."""
+    cdef real* b = state[0]
+    cdef real trust = h[0], lr = h[1], mu = h[2], decay = h[3], u
+    cdef Py_ssize_t i
+    for i in range(n):
+        u = (g[i] + decay * p[i]) * trust
+        b[i] = mu * b[i] - lr * u
+        p[i] = p[i] + b[i]
+
+
 # ---------------------------------------------------------------------- before the rule and after it
 
 
@@ -520,35 +655,40 @@ cdef void polyak(Py_ssize_t n, real* a, const real* p, real k) noexcept nogil:
         a[i] = a[i] + (p[i] - a[i]) / k
 
 
-cdef double sum_of_squares(Py_ssize_t n, const real* g) noexcept nogil:
-    """Eight lanes, so that the sum has one shape on every machine and still vectorises."""
-    cdef double[8] lanes
+cdef void add_squares(Py_ssize_t n, const real* g, double* lanes) noexcept nogil:
+    """In lanes, so that the sum has one shape on every machine and still vectorises."""
+    cdef double[LANES] sums
     cdef double x
-    cdef Py_ssize_t i, j, whole = n - n % 8
-    for j in range(8):
-        lanes[j] = 0.0
-    for i in range(0, whole, 8):
-        for j in range(8):
-            x = g[i + j]
-            lanes[j] = lanes[j] + x * x
+    cdef Py_ssize_t i, j, whole = n - n % LANES
+    for j in range(LANES):
+        sums[j] = lanes[j]
+    for i in range(n // LANES):
+        for j in range(LANES):
+            x = g[LANES * i + j]
+            sums[j] = sums[j] + x * x
     for j in range(n - whole):
         x = g[whole + j]
-        lanes[j] = lanes[j] + x * x
+        sums[j] = sums[j] + x * x
+    for j in range(LANES):
+        lanes[j] = sums[j]
+
+
+cdef double sum_of_lanes(const double* lanes) noexcept nogil:
     return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]))
 
 
 cdef bint has_nonfinite(Py_ssize_t n, const real* g) noexcept nogil:
     """x - x is zero, or NaN; lanes as above, because a sum in one variable would not vectorise."""
-    cdef real[8] lanes
-    cdef Py_ssize_t i, j, whole = n - n % 8
-    for j in range(8):
+    cdef real[LANES] lanes
+    cdef Py_ssize_t i, j, whole = n - n % LANES
+    for j in range(LANES):
         lanes[j] = 0
-    for i in range(0, whole, 8):
-        for j in range(8):
-            lanes[j] = lanes[j] + (g[i + j] - g[i + j])
+    for i in range(n // LANES):
+        for j in range(LANES):
+            lanes[j] = lanes[j] + (g[LANES * i + j] - g[LANES * i + j])
     for i in range(whole, n):
         lanes[0] = lanes[0] + (g[i] - g[i])
-    for j in range(8):
+    for j in range(LANES):
         if lanes[j] != 0:
             return True
     return False
@@ -566,20 +706,33 @@ class Rule(NamedTuple):
     scalars: int
     loop32: int
     loop64: int
+    carried: tuple
+    """Names of numbers that a group carries from step to step."""
+    direction32: int
+    direction64: int
+    trust: int
+    """These three are 0 where the rule needs no norms."""
 
 
 RULES = {}
 
 
-cdef int add(str name, tuple state, tuple hyper, Scalars scalars, Loop32 loop32, Loop64 loop64) except -1:
+cdef int add(
+    str name, tuple state, tuple hyper, Scalars scalars, Loop32 loop32, Loop64 loop64, tuple carried=(),
+    Direction32 direction32=NULL, Direction64 direction64=NULL, Trust trust=NULL,
+) except -1:
     if len(state) > MAX_STATE or len(hyper) > MAX_HYPER:
         raise ValueError(f"{name} has more state or hyper-parameters than _rules.pxd makes room for")
-    RULES[name] = Rule(name, state, hyper, <size_t> scalars, <size_t> loop32, <size_t> loop64)
+    RULES[name] = Rule(
+        name, state, hyper, <size_t> scalars, <size_t> loop32, <size_t> loop64, carried,
+        <size_t> direction32, <size_t> direction64, <size_t> trust,
+    )
 
 
 MOMENTUM = ("lr", "momentum", "dampening", "ema")
 RMSPROP = ("lr", "alpha", "eps", "inside", "momentum")
 ADAM = ("lr", "betas[0]", "betas[1]", "eps", "form")
+CARRIED = ("largest_lr", "sum_of_weights")
 
 add("sgd", (), ("lr",), sgd_scalars, sgd[float], sgd[double])
 add("gradient_scaled", (), ("lr", "scale"), gradient_scaled_scalars, gradient_scaled[float], gradient_scaled[double])
@@ -610,3 +763,19 @@ add(
     adabelief_scalars, adabelief[float], adabelief[double],
 )
 add("ftrl", ("z", "n"), ("lr", "beta", "l1", "l2"), ftrl_scalars, ftrl[float], ftrl[double])
+add(
+    "schedule_free_sgd", ("z", "x"), ("lr", "beta", "weight_lr_power"),
+    schedule_free_sgd_scalars, schedule_free_sgd[float], schedule_free_sgd[double], CARRIED,
+)
+add(
+    "schedule_free_adamw", ("z", "x", "v"), ("lr", "betas[0]", "betas[1]", "eps", "weight_decay", "weight_lr_power"),
+    schedule_free_adamw_scalars, schedule_free_adamw[float], schedule_free_adamw[double], CARRIED,
+)
+add(
+    "lamb", ("m", "v"), ("lr", "betas[0]", "betas[1]", "eps", "weight_decay"),
+    lamb_scalars, lamb[float], lamb[double], (), lamb_direction[float], lamb_direction[double], lamb_trust,
+)
+add(
+    "lars", ("b",), ("lr", "momentum", "trust_coefficient", "eps", "weight_decay"),
+    lars_scalars, lars[float], lars[double], (), lars_direction[float], lars_direction[double], lars_trust,
+)

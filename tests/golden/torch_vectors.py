@@ -282,15 +282,15 @@ def run(torch, case, start, gradients):
     return {"after": after, "state": state}
 
 
-def run_with_exact_roots(torch, case, start, gradients):
-    """As ``run``, with correctly rounded square roots; AssertionError where that is more than a matter of rounding."""
+def run_with_exact_roots(torch, run, *arguments):
+    """``run(torch, *arguments)`` with correctly rounded roots; AssertionError where that is more than rounding."""
 
     def root(x):
         return torch.from_numpy(np.sqrt(x.numpy()))
 
     with mock.patch.multiple(torch.Tensor, sqrt=root, sqrt_=lambda x: x.copy_(root(x))):
-        exact = run(torch, case, start, gradients)
-    own = run(torch, case, start, gradients)
+        exact = run(torch, *arguments)
+    own = run(torch, *arguments)
     for t, parameters in exact["after"].items():
         for ours, theirs in zip(parameters, own["after"][t], strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=0.0)
@@ -328,7 +328,7 @@ def main(path):
         name: {
             "torch": {"class": case[0], "keywords": case[1]},
             "optcore": spellings(case),
-            **run_with_exact_roots(torch, case, start, gradients),
+            **run_with_exact_roots(torch, run, case, start, gradients),
         }
         for name, case in CASES.items()
     }
