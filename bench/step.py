@@ -78,6 +78,18 @@ def torch_adams(params, grads):
     return result
 
 
+def torch_sparse_adam(table, rows, values):
+    """torch's SparseAdam, on a table of its own."""
+    try:
+        import torch
+    except ImportError:
+        return {}
+    tensor = torch.tensor(table, requires_grad=True)
+    indices = torch.tensor(rows)[None]
+    tensor.grad = torch.sparse_coo_tensor(indices, torch.tensor(values), tensor.shape, check_invariants=True)
+    return {"torch SparseAdam": torch.optim.SparseAdam([tensor], lr=1e-3).step}
+
+
 def measure(contenders, seconds=1.0, rounds=25):
     """Seconds per call of each contender, in every round."""
     calls = {}
@@ -150,6 +162,18 @@ def cases(limit):
             "optcore step()",
             {},
         )
+    (table,), (values,) = ([a.reshape(-1, 64) for a in same] for same in arrays(1, 6_400_000, np.float32))
+    values, rows = values[:1000].copy(), np.random.default_rng(0).integers(len(table), size=1000)
+    several = oc.Adam(table.copy(), lr=1e-3)
+    yield (
+        "1000 of 100 thousand rows of 64 float32",
+        {
+            "optcore step(g, rows)": lambda: several.step(values, rows),
+            **torch_sparse_adam(table, rows, values),
+        },
+        "optcore step(g, rows)",
+        {},
+    )
     size = 10_000_000
     params, grads = arrays(1, size, np.float64)
     moved = [np.full(size, 1e-9) for _ in range(4)]  # np.zeros would share one page until it is written
