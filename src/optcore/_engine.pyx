@@ -30,74 +30,17 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from optcore._rules cimport (
-    LANES, MAX_HYPER, MAX_SCALARS, MAX_STATE, Direction32, Direction64, Kept, Loop32, Loop64, Scalars, Trust,
+    LANES, MAX_SCALARS, MAX_STATE, Direction32, Direction64, Loop32, Loop64, Scalars, Trust,
     add_scaled, add_squares, clamp, clip, ema, has_nonfinite, negate, polyak, real, scale, sum_of_lanes,
 )
-from optcore._curves cimport Curve
 from optcore._schedules cimport Compiled, value
 
 cnp.import_array()
-
-cdef enum:
-    BLOCK = 1024  # elements: four float64 arrays of this length fit a first-level cache of 48 KiB
-    PACKED = 512  # the same of rows, with parameter, gradient and bounds beside four state arrays
-    NORM_BLOCK = 4096  # part of the definition of a norm: see `pairwise`. Threads share a step in blocks of this length
-    WITHOUT_GIL = 8192  # elements in all from which a step gives the GIL back
-    # Hyper-parameters that every rule has, behind its own; the last two are read from the first group.
-    WEIGHT_DECAY = MAX_HYPER
-    CLIP_VALUE
-    CLIP_NORM
-    AVERAGING_DECAY
-    SLOTS
 
 COMMON = {
     "weight_decay": WEIGHT_DECAY, "clip_value": CLIP_VALUE, "clip_norm": CLIP_NORM, "averaging": AVERAGING_DECAY,
 }
 BLOCK_SIZE = BLOCK
-
-cdef enum Nonfinite:
-    ALLOW, RAISE, SKIP
-
-cdef enum Busy:
-    FREE, STEPPING, INTERIM
-
-cdef enum Averaging:
-    NO_AVERAGE, EMA, POLYAK
-
-
-cdef struct Array:
-    # One parameter and what belongs to it.
-    Py_ssize_t n
-    Py_ssize_t group
-    Py_ssize_t count  # of the elements that this step changes: all, or those of some rows
-    Py_ssize_t first  # the first block of them, counted over all arrays
-    Py_ssize_t width  # elements of a row
-    const int64_t* rows  # which they are, ascending; NULL where all
-    double trust  # h[0], where the rule makes it of norms
-    bint single  # float32
-    char* p
-    char* g
-    char* state[MAX_STATE]
-    char* average
-    char* lower
-    char* upper
-
-
-cdef struct Group:
-    double[SLOTS] c
-    double[MAX_SCALARS] h
-    float[MAX_SCALARS] h32
-    Kept kept
-
-
-cdef struct Scheduled:
-    # A hyper-parameter that follows a schedule which needs no Python.
-    Group* group
-    Py_ssize_t slot
-    const Curve* curve
-    double low
-    double high
-
 
 cdef double pairwise(double* sums, Py_ssize_t n) noexcept nogil:
     """The sum of n numbers as a tree of neighbours; the numbers are lost."""
@@ -170,44 +113,6 @@ def check_array(str what, array, dtype=None, shape=None, bint writeable=False):
 
 cdef class Plan:
     """What `optcore.optimizer.Optimizer` builds on: `_bind` once, then `step`."""
-
-    cdef Array* arrays
-    cdef Group* groups
-    cdef double* sums  # one for each block of a norm, and once more where the rule needs two norms
-    cdef Py_ssize_t size, group_count, blocks, elements, norm_blocks
-    cdef object rule
-    cdef Scalars scalars
-    cdef Loop32 loop32
-    cdef Loop64 loop64
-    cdef Direction32 direction32
-    cdef Direction64 direction64
-    cdef Trust trust
-    cdef tuple names
-    cdef tuple params  # the caller's arrays
-    cdef tuple shapes  # views of them that keep their first shape
-    cdef tuple keep  # everything else that arrays point into
-    cdef tuple bound  # gradients given once, or None
-    cdef bint mapped  # parameters came as a mapping
-    cdef bint has_single  # some are float32
-    cdef list owners  # what lies in memory, by address: (begin, end, name)
-    cdef Py_ssize_t* begins
-    cdef Py_ssize_t* ends
-    cdef Py_ssize_t owned
-    cdef dict scheduled  # (group, slot) -> (schedule or function, what, low, high, accepted)
-    cdef list functions  # the places of those that are functions
-    cdef Scheduled* curves  # and the others
-    cdef Py_ssize_t curve_count
-    cdef int64_t updates
-    cdef double factor  # clip_norm's, in this step
-    cdef Py_ssize_t lr_slot
-    cdef Nonfinite nonfinite
-    cdef Averaging averaging
-    cdef bint maximize, decoupled, wide
-    cdef Py_ssize_t threads
-    cdef Busy busy
-    cdef list backup
-    cdef public Py_ssize_t skipped
-    """Steps left out because a gradient was not finite (``on_nonfinite="skip"``)."""
 
     def __dealloc__(self):
         free(self.arrays)
@@ -283,7 +188,7 @@ cdef class Plan:
         if not self.sums:
             raise MemoryError
 
-    cdef void all_rows(self):
+    cdef void all_rows(self) noexcept:
         """Steps change all elements again."""
         cdef Array* a
         cdef Py_ssize_t i
@@ -294,7 +199,7 @@ cdef class Plan:
             a.count = a.n
         self.number_blocks()
 
-    cdef void number_blocks(self):
+    cdef void number_blocks(self) noexcept:
         cdef Array* a
         cdef Py_ssize_t i
         self.blocks, self.elements = 0, 0
@@ -339,6 +244,7 @@ cdef class Plan:
                 self.curve_count += 1
             else:
                 self.functions.append(place)
+        self.has_functions = bool(self.functions)
         if not callable(setting):
             self.groups[group].c[slot] = setting
 
@@ -394,14 +300,17 @@ cdef class Plan:
                 self.take_all(gradients)
             else:
                 taken = self.take_rows(gradients, indices)
-            if self.reduce():
-                self.walk_all()
+            if self.elements < WITHOUT_GIL:
+                self.finish()
+            else:
+                with nogil:
+                    self.finish()
         finally:
             if indices is not None:
                 self.all_rows()
             self.busy = FREE
 
-    cdef inline int occupy(self, Busy busy) except -1:
+    cdef int occupy(self, Busy busy) except -1:
         if self.busy == STEPPING:
             raise RuntimeError("step() was called while a step of the same optimizer was running")
         if self.busy == INTERIM:
@@ -567,7 +476,7 @@ cdef class Plan:
             )
         return 0
 
-    cdef int prepare(self) except -1:
+    cdef int prepare(self) except -1 nogil:
         """The scalars of the next update."""
         cdef Py_ssize_t k, j
         cdef Group* group
@@ -577,18 +486,12 @@ cdef class Plan:
             curve = &self.curves[k]
             x = value(curve.curve, self.updates)
             if not curve.low <= x <= curve.high:
-                self.refuse((curve.group - self.groups, curve.slot), x)
+                with gil:
+                    self.refuse((curve.group - self.groups, curve.slot), x)
             curve.group.c[curve.slot] = x
-        if self.functions:
-            for place in self.functions:
-                given = self.scheduled[place][0](self.updates)
-                try:
-                    x = given
-                except TypeError:
-                    self.refuse(place, given)
-                if not self.scheduled[place][2] <= x <= self.scheduled[place][3]:
-                    self.refuse(place, x)
-                self.groups[<Py_ssize_t> place[0]].c[<Py_ssize_t> place[1]] = x
+        if self.has_functions:
+            with gil:
+                self.call_functions()
         for k in range(self.group_count):
             group = &self.groups[k]
             self.scalars(self.updates + 1, group.c, group.h, &group.kept)
@@ -597,30 +500,59 @@ cdef class Plan:
                     group.h32[j] = <float> group.h[j]
         return 0
 
+    cdef int call_functions(self) except -1:
+        cdef double x = 0.0
+        for place in self.functions:
+            given = self.scheduled[place][0](self.updates)
+            try:
+                x = given
+            except TypeError:
+                self.refuse(place, given)
+            if not self.scheduled[place][2] <= x <= self.scheduled[place][3]:
+                self.refuse(place, x)
+            self.groups[<Py_ssize_t> place[0]].c[<Py_ssize_t> place[1]] = x
+        return 0
+
     cdef int refuse(self, tuple place, x) except -1:
         _, what, _, _, accepted = self.scheduled[place]
         raise (ValueError if isinstance(x, float) else TypeError)(
             f"{what} must be {accepted}, but its schedule gave {x!r} at t = {self.updates}"
         )
 
-    cdef bint reduce(self) except -1:
-        """What must be known of all gradients before anything is written; false where the step is to be skipped."""
+    cdef int finish(self) except -1 nogil:
+        """The step itself, of gradients that were looked at, by scalars that were prepared."""
         cdef double limit = self.groups[0].c[CLIP_NORM], norm
         cdef bint bad
         self.factor = 1.0
-        if self.nonfinite == ALLOW and limit == INFINITY:
-            return True
-        with nogil:
+        if self.nonfinite != ALLOW or limit < INFINITY:  # what must be known before anything is written
             bad = measure(self, limit < INFINITY)
-            norm = sqrt(pairwise(self.sums, self.norm_blocks)) if limit < INFINITY else 0.0
-        if bad and self.nonfinite == SKIP:
-            self.skipped += 1
-            return False
-        if bad:
-            raise FloatingPointError(self.describe_nonfinite())
-        if norm > limit:
-            self.factor = limit / norm
-        return True
+            if bad and self.nonfinite == SKIP:
+                self.skipped += 1
+                return 0
+            if bad:
+                with gil:
+                    raise FloatingPointError(self.describe_nonfinite())
+            if limit < INFINITY:
+                norm = sqrt(pairwise(self.sums, self.norm_blocks))
+                if norm > limit:
+                    self.factor = limit / norm
+        if self.threads > 1 and self.elements >= WITHOUT_GIL:
+            with gil:
+                self.spread_all()
+            return 0
+        if self.trust:
+            walk(self, 0, self.blocks, True)
+            trust_all(self)
+        walk(self, 0, self.blocks, False)
+        self.count_step()
+        return 0
+
+    cdef void count_step(self) noexcept nogil:
+        cdef Py_ssize_t k, i
+        for k in range(self.group_count):
+            for i in range(2):
+                self.groups[k].kept.carried[i] = self.groups[k].kept.after[i]
+        self.updates += 1
 
     cdef str describe_nonfinite(self):
         cdef Array* a
@@ -638,32 +570,21 @@ cdef class Plan:
                         "Look for a division by zero or too large a learning rate"
                     )
 
-    cdef int walk_all(self) except -1:
-        """The step itself. Once it has begun to write it becomes whole, whatever interrupts it."""
-        cdef Py_ssize_t k, i
-        cdef list team = []
+    # ------------------------------------------------------------------ threads
+
+    cdef int spread_all(self) except -1:
+        """Once the step has begun to write it becomes whole, whatever interrupts it."""
+        cdef list team = borrow_team(min(self.threads, self.blocks) - 1)
         interrupt = None
-        if self.elements < WITHOUT_GIL:
-            if self.trust:
-                walk(self, 0, self.blocks, True)
-                trust_all(self)
-            walk(self, 0, self.blocks, False)
-        else:
-            team = borrow_team(min(self.threads, self.blocks) - 1)
-            if self.trust:
-                interrupt = self.spread(team, True)
-                trust_all(self)
-            interrupt = self.spread(team, False) or interrupt
-            return_team(team)
-        for k in range(self.group_count):
-            for i in range(2):
-                self.groups[k].kept.carried[i] = self.groups[k].kept.after[i]
-        self.updates += 1
+        if self.trust:
+            interrupt = self.spread(team, True)
+            trust_all(self)
+        interrupt = self.spread(team, False) or interrupt
+        self.count_step()
+        return_team(team)
         if interrupt is not None:
             raise interrupt
         return 0
-
-    # ------------------------------------------------------------------ threads
 
     cdef object spread(self, list team, bint directions):
         """Equal shares of blocks, the first for this thread. Returns what interrupted the wait for the others."""
