@@ -596,7 +596,7 @@ class Optimizer(Plan):
         names, ours = [list(group["names"]) for group in state["groups"]], [list(named) for named in self._params]
         if strict and names != ours:
             raise ValueError(f"the state is of the parameters {names} (by group), not of {ours}")
-        carried = self._matching_carried(state["carried"])
+        carried = self._matching_carried(state["carried"], names)
         arrays = self._matching_arrays(state["state"])
         feedbacks: list[tuple[Feedback, Feedback]] = []
         values = self._matching_values(state, feedbacks) if strict else []
@@ -607,19 +607,25 @@ class Optimizer(Plan):
             self.t = before
             raise
         self.skipped = state["skipped"]
-        if len(carried) == len(self._params):  # unless strict, there may be other groups
-            self._carry(carried)
+        self._carry(carried)
         for array, saved in arrays:
             array[...] = saved
         for feedback, saved in feedbacks:
             feedback.load_state_dict(saved.state_dict())
 
-    def _matching_carried(self, carried: Any) -> list[dict[str, float]]:
-        """What the groups of a state carried from step to step."""
-        names = set(self._rule.carried)
+    def _matching_carried(self, carried: Any, names: list[list[str]]) -> list[dict[str, float]]:
+        """What the groups of a state, which have these names, carried from step to step."""
+        known, ours = set(self._rule.carried), [list(named) for named in self._params]
+        if not known:
+            return [{} for _ in ours]
+        if names != ours or len(carried) != len(ours):
+            raise ValueError(
+                f"a {type(self).__name__} carries numbers for each group: also unless strict, the state must be of the "
+                f"parameters {ours} (by group), but it is of {names}, with the numbers of {len(carried)} groups"
+            )
         for group in carried:
-            if not isinstance(group, Mapping) or group.keys() != names:
-                raise ValueError(f"a group of the state must carry {sorted(names)}, got {group!r}")
+            if not isinstance(group, Mapping) or group.keys() != known:
+                raise ValueError(f"a group of the state must carry {sorted(known)}, got {group!r}")
         return [{key: check_number(key, value, NOT_NEGATIVE) for key, value in group.items()} for group in carried]
 
     def _matching_arrays(self, state: Mapping[str, Mapping[str, Any]]) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -1188,7 +1188,8 @@ class LARS(Optimizer):
     trust_coefficient : float or function of t
         How far, relative to the norm of the parameter, a step of ``lr = 1`` goes.
     eps : float or function of t
-        Added to the norm of u; may be 0.
+        Added to the norm of u; may be 0. With that, a gradient next to the smallest numbers makes a trust that float32
+        cannot hold, and the step infinite.
     weight_decay : float or function of t
         The share of the parameter in u.
 

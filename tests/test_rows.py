@@ -1,6 +1,7 @@
 """Gradients of some rows of a table: the bits of the reference, and of the whole gradient where that is promised."""
 
 import re
+import signal
 
 import numpy as np
 import pytest
@@ -165,7 +166,7 @@ def test_every_integer_type(dtype):
 
 
 BAD = {
-    "negative": (np.array([0, -1]), ValueError, "the rows of 'W' must be from 0 to 3, got -1; rows are not counted"),
+    "negative": (np.array([0, -1]), ValueError, "the rows of 'W' must be from 0 to 3, got -1; they are not counted"),
     "too large": (np.array([0, 4]), ValueError, "the rows of 'W' must be from 0 to 3, got 4"),
     "far too large": (np.array([0, 2**64 - 1], np.uint64), ValueError, "got 18446744073709551615"),
     "floats": (np.array([0.0, 1.0]), TypeError, "the rows of 'W' must be an array of integers, got dtype float64"),
@@ -199,6 +200,8 @@ def test_bad_structures_are_refused():
         (pair, (grads, [rows]), "got rows for 1 of 2 parameters; give None"),
         (one, (np.ones((1, 3)), [0]), "rows must be an integer array or a list or tuple of 1 integer arrays"),
         (one, (np.ones((1, 3)), 0), "got 0; use numpy.array"),
+        (one, (np.ones((0, 3)), np.array([])), "got dtype float64; use .astype(int)"),
+        (np.ones((0, 3)), (np.ones((1, 3)), rows), "must be none, as the parameter has no rows, got 0"),
         (one, (None, rows), "rows= says which rows the gradients are for"),
         (
             {"W": one},
@@ -222,11 +225,62 @@ def test_bad_structures_are_refused():
     assert all((p == 1).all() for p in (one, *pair))
 
 
-def test_rows_in_memory_that_the_step_changes_are_refused():
+def test_rows_in_memory_that_the_step_changes():
+    """A copy of the indices is used."""
     memory = np.zeros(4)
-    opt = oc.SGD(memory, lr=1.0)
-    with pytest.raises(ValueError, match="shares memory with parameter"):
-        opt.step(np.ones(2), rows=memory.view(np.int64)[:2])
+    oc.SGD(memory, lr=1.0).step(np.ones(4), rows=memory.view(np.int64))
+    assert memory.tolist() == [-4.0, 0.0, 0.0, 0.0]
+
+
+class Lying(np.ndarray):
+    """Its extremes are not those of its memory."""
+
+    def min(self, *_, **__):
+        return 0
+
+    max = min
+
+
+def test_arrays_whose_memory_is_not_all_of_them_are_refused():
+    whole = np.zeros((100, 3))
+    opt = oc.SGD(whole[:4], lr=1.0)
+    for rows in (np.ma.array([0, 99], mask=[False, True]), np.array([0, 99]).view(Lying)):
+        with pytest.raises(TypeError, match=r"must be an array of integers, got (MaskedArray|Lying)"):
+            opt.step(np.ones((2, 3)), rows=rows)
+    assert (whole == 0).all()
+
+
+def test_unaligned_rows():
+    memory = np.zeros(17, np.uint8)
+    rows = memory[1:].view(np.int64)
+    rows[:] = 2, 0
+    p = np.zeros(3)
+    oc.SGD(p, lr=1.0).step(np.array([1.0, 2.0]), rows=rows)
+    assert p.tolist() == [-2.0, 0.0, -1.0]
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timer signals")
+def test_arrays_that_a_signal_resizes_during_the_look():
+    """Each step is whole, or refused: it never writes where the array was."""
+    rows = np.arange(2999, -1, -1)
+    params: list[np.ndarray] = []
+    before = signal.signal(signal.SIGALRM, lambda *_: params[0].resize(1, refcheck=False))
+    refused = 0
+    try:
+        for _ in range(300):
+            params[:] = np.zeros(3000), np.zeros((3000, 2))
+            opt = oc.SGD(list(params), lr=1.0)
+            signal.setitimer(signal.ITIMER_REAL, 50e-6)
+            try:
+                opt.step([np.ones(3000), np.ones((3000, 2))], [rows, rows])
+            except ValueError:
+                refused += 1
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            assert (params[1] == -opt.t).all()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert refused > 0
 
 
 @pytest.mark.parametrize("name", ["lamb", "lars", "schedule_free_sgd", "schedule_free_adamw"])
@@ -247,7 +301,9 @@ def test_values_that_are_not_finite():
     opt = oc.SGD(p, lr=1.0, on_nonfinite="raise")
     values = np.zeros((3, 3))
     values[[0, 2], 1] = 1e308
-    with pytest.raises(FloatingPointError, match=re.escape("the gradient of '0' has inf at index (3, 1)")):
+    with pytest.raises(
+        FloatingPointError, match=re.escape("the gradient of '0' has inf for element (3, 1) of the parameter")
+    ):
         opt.step(values, rows=np.array([3, 0, 3]))
     skipping = oc.SGD(p, lr=1.0, on_nonfinite="skip")
     skipping.step(values, rows=np.array([3, 0, 3]))

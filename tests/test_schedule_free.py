@@ -107,6 +107,25 @@ def test_bad_numbers_are_refused(carried, message):
     assert opt.t == 0
 
 
+@pytest.mark.parametrize("strict", [True, False])
+def test_groups_must_be_the_same(strict):
+    """The numbers of one group say nothing about another."""
+    a, b = np.ones(2), np.ones(3)
+    there = oc.ScheduleFreeSGD([{"params": {"a": a}}, {"params": {"b": b}}], lr=0.5)
+    there.step({"a": np.ones(2), "b": np.ones(3)})
+    for groups in (
+        [{"params": {"a": a, "b": b}}],
+        [{"params": {"b": b}}, {"params": {"a": a}}],
+        [{"params": {"a": a}}],
+    ):
+        here = oc.ScheduleFreeSGD(groups, lr=0.5)
+        with pytest.raises(ValueError, match="parameters"):
+            here.load_state_dict(there.state_dict(), strict=strict)
+        assert here.t == 0
+    with pytest.raises(ValueError, match="carries numbers for each group"):
+        there.load_state_dict({**there.state_dict(), "carried": []}, strict=strict)
+
+
 @pytest.mark.parametrize("option", ["bounds", "averaging", "decoupled_weight_decay"])
 @pytest.mark.parametrize("name", NAMES)
 def test_what_the_average_settles_is_refused_by_name(name, option):

@@ -9,7 +9,7 @@ from optcore._rules cimport (
 
 cdef enum:
     BLOCK = 1024  # elements: four float64 arrays of this length fit a first-level cache of 48 KiB
-    PACKED = 512  # the same of rows, with parameter, gradient and bounds beside four state arrays
+    PACKED = 256  # the same of rows, with parameter, gradient and bounds beside four state arrays
     NORM_BLOCK = 4096  # part of the definition of a norm: see `pairwise`. Threads share a step in blocks of this length
     WITHOUT_GIL = 8192  # elements in all from which a step gives the GIL back
     # Hyper-parameters that every rule has, behind its own; the last two are read from the first group.
@@ -108,6 +108,7 @@ cdef class Plan:
     cdef tuple gather(self, grads)
     cdef tuple gather_rows(self, grads, rows)
     cdef list take_rows(self, tuple grads, tuple indices)
+    cdef tuple some_rows(self, Py_ssize_t i, values, rows)
     cdef int take_all(self, tuple grads) except -1
     cdef int take(self, Py_ssize_t i, object grad) except -1
     cdef int check_parameter(self, Py_ssize_t i) except -1

@@ -12,8 +12,8 @@ Design
 - A gradient that needs a transform is copied to a scratch block on the stack; one that needs none is read where it
   lies, and the rule sees the whole array as one run.
 - The GIL is given back only where a step takes longer than that costs.
-- Rows of a table are packed into blocks before the rule and written back behind it: it costs little beside the rule,
-  narrow rows vectorise, and the rule does not know.
+- Rows of a table are packed into blocks before the rule and written back behind it. The rule does not know, and runs
+  at full speed however narrow they are; fetching them from memory takes most of the time.
 """
 
 import os
@@ -30,9 +30,10 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from optcore._rules cimport (
-    LANES, MAX_SCALARS, MAX_STATE, Direction32, Direction64, Loop32, Loop64, Scalars, Trust,
+    LANES, MAX_CARRIED, MAX_SCALARS, MAX_STATE, Direction32, Direction64, Loop32, Loop64, Scalars, Trust,
     add_scaled, add_squares, clamp, clip, ema, has_nonfinite, negate, polyak, real, scale, sum_of_lanes,
 )
+from optcore._rows cimport copy_rows, merged, ordered, sum_rows
 from optcore._schedules cimport Compiled, value
 
 cnp.import_array()
@@ -273,9 +274,9 @@ cdef class Plan:
 
         Notes
         -----
-        With ``rows``, SGD, GradientScaled and Adagrad make exactly the step of the gradient whose other rows are zero
-        (but for weight decay, which the other rows then do not have, and for bounds that were not kept before). What
-        else has state ages only the state of the rows that are named, as torch's SparseAdam does.
+        With ``rows``, SGD without momentum, GradientScaled and Adagrad make exactly the step of the gradient whose other
+        rows are zero, but for what that does to the other rows: weight decay, bounds, and with ``maximize`` the sign of
+        a zero. What else has state ages only the state of the rows that are named, as torch's SparseAdam does.
         """
         cdef tuple gradients = None, indices = None
         self.occupy(STEPPING)
@@ -391,34 +392,39 @@ cdef class Plan:
     cdef list take_rows(self, tuple grads, tuple indices):
         """Points the arrays to gradients of some rows, in ascending order. What is returned holds their memory."""
         cdef Array* a
-        cdef Py_ssize_t i, k
+        cdef Py_ssize_t i
         cdef list taken = []
         for i in range(self.size):
-            self.check_parameter(i)
-            if indices[i] is None:
-                self.take(i, grads[i])
-                continue
+            taken.append((None, grads[i]) if indices[i] is None else self.some_rows(i, grads[i], indices[i]))
+        # From here on no Python code runs, which could change what is looked at.
+        for i in range(self.size):
             a = &self.arrays[i]
-            name, shape, dtype = self.names[i], self.shapes[i].shape, self.shapes[i].dtype
-            if not shape:
-                raise ValueError(f"parameter {name!r} has shape (), so it has no rows; leave out its rows")
-            rows = check_rows(f"the rows of {name!r}", indices[i], shape[0])
-            values = grads[i]
-            check_array(f"the gradient of {name!r}", values, dtype)
-            if values.shape != (rows.size, *shape[1:]):
-                raise ValueError(
-                    f"the gradient of {name!r} has shape {values.shape}, but for {rows.size} rows of a parameter of shape "
-                    f"{shape} it must be {(rows.size, *shape[1:])}"
-                )
+            rows, values = taken[i]
+            self.check_parameter(i)
+            if rows is None:
+                self.take(i, values)
+                continue
+            a.count = cnp.PyArray_SIZE(rows) * a.width
+            if not plain(values, cnp.NPY_FLOAT if a.single else cnp.NPY_DOUBLE) or cnp.PyArray_SIZE(values) != a.count:
+                raise ValueError(f"the gradient of {self.names[i]!r} was resized while the step looked at it")
             self.check_overlap(i, <Py_ssize_t> cnp.PyArray_BYTES(values), cnp.PyArray_NBYTES(values))
-            self.check_overlap(i, <Py_ssize_t> cnp.PyArray_BYTES(rows), cnp.PyArray_NBYTES(rows))
-            if not ascending(rows):
-                rows, values = sorted_rows(rows, values)
-            taken += [rows, values]
             a.rows, a.g = <const int64_t*> cnp.PyArray_BYTES(rows), cnp.PyArray_BYTES(values)
-            a.count = values.size
         self.number_blocks()
         return taken
+
+    cdef tuple some_rows(self, Py_ssize_t i, values, rows):
+        """Rows of array i in ascending order, and their gradients."""
+        name, shape, dtype = self.names[i], self.shapes[i].shape, self.shapes[i].dtype
+        if not shape:
+            raise ValueError(f"parameter {name!r} has shape (), so it has no rows; leave out its rows")
+        rows, ascending = ordered(f"the rows of {name!r}", rows, shape[0])
+        check_array(f"the gradient of {name!r}", values, dtype)
+        if values.shape != (rows.size, *shape[1:]):
+            raise ValueError(
+                f"the gradient of {name!r} has shape {values.shape}, but for {rows.size} rows of a parameter of shape "
+                f"{shape} it must be {(rows.size, *shape[1:])}"
+            )
+        return (rows, values) if ascending else merged(rows, values)
 
     cdef int take_all(self, tuple grads) except -1:
         cdef Py_ssize_t i
@@ -550,7 +556,7 @@ cdef class Plan:
     cdef void count_step(self) noexcept nogil:
         cdef Py_ssize_t k, i
         for k in range(self.group_count):
-            for i in range(2):
+            for i in range(MAX_CARRIED):
                 self.groups[k].kept.carried[i] = self.groups[k].kept.after[i]
         self.updates += 1
 
@@ -565,8 +571,9 @@ cdef class Plan:
                 if value - value != 0:
                     j = k if a.rows == NULL else a.rows[k // a.width] * a.width + k % a.width
                     place = tuple(int(axis) for axis in numpy.unravel_index(j, self.shapes[i].shape))
+                    where = f"at index {place}" if a.rows == NULL else f"for element {place} of the parameter"
                     return (
-                        f"the gradient of {self.names[i]!r} has {value} at index {place}; nothing was changed. "
+                        f"the gradient of {self.names[i]!r} has {value} {where}; nothing was changed. "
                         "Look for a division by zero or too large a learning rate"
                     )
 
@@ -575,15 +582,15 @@ cdef class Plan:
     cdef int spread_all(self) except -1:
         """Once the step has begun to write it becomes whole, whatever interrupts it."""
         cdef list team = borrow_team(min(self.threads, self.blocks) - 1)
-        interrupt = None
+        first = later = None
         if self.trust:
-            interrupt = self.spread(team, True)
+            first = self.spread(team, True)
             trust_all(self)
-        interrupt = self.spread(team, False) or interrupt
+        later = self.spread(team, False)
         self.count_step()
         return_team(team)
-        if interrupt is not None:
-            raise interrupt
+        if later is not None or first is not None:
+            raise first if later is None else later
         return 0
 
     cdef object spread(self, list team, bint directions):
@@ -678,75 +685,21 @@ cdef class Plan:
                 self.groups[k].kept.carried[i] = carried[k][name]
 
 
-cdef object check_rows(str what, rows, Py_ssize_t height):
-    """The rows as int64, if each is one of 0 to height - 1."""
-    if not isinstance(rows, numpy.ndarray) or rows.dtype.kind not in "iu":
-        found = f"dtype {rows.dtype}" if isinstance(rows, numpy.ndarray) else type(rows).__name__
-        hint = "numpy.flatnonzero(...) makes indices of a mask" if found == "dtype bool" else "use numpy.array(...)"
-        raise TypeError(f"{what} must be an array of integers, got {found}; {hint}")
-    if rows.ndim != 1:
-        raise ValueError(f"{what} must have shape (k,), got {rows.shape}; use .ravel()")
-    if rows.size:
-        low, high = int(rows.min()), int(rows.max())
-        if low < 0:
-            raise ValueError(f"{what} must be from 0 to {height - 1}, got {low}; rows are not counted from the end")
-        if high >= height:
-            raise ValueError(f"{what} must be from 0 to {height - 1}, got {high}")
-    return numpy.ascontiguousarray(rows, numpy.int64)
-
-
-cdef bint ascending(rows):
-    cdef const int64_t* index = <const int64_t*> cnp.PyArray_BYTES(rows)
-    cdef Py_ssize_t k
-    for k in range(1, rows.size):
-        if index[k] <= index[k - 1]:
-            return False
-    return True
-
-
-cdef tuple sorted_rows(rows, values):
-    """In ascending order, each row once: gradients of the same row are summed in the order given."""
-    order = numpy.argsort(rows, kind="stable")
-    rows = rows[order]
-    unique = rows[numpy.flatnonzero(numpy.diff(rows, prepend=-1))]
-    merged = numpy.empty((unique.size, *values.shape[1:]), values.dtype)
-    if values.dtype == numpy.float32:
-        sum_repeated[float](rows, order, values, merged)
-    else:
-        sum_repeated[double](rows, order, values, merged)
-    return unique, merged
-
-
-cdef void sum_repeated(rows, order, values, merged, real* kind=NULL):
-    cdef const int64_t* index = <const int64_t*> cnp.PyArray_BYTES(rows)
-    cdef const Py_ssize_t* place = <const Py_ssize_t*> cnp.PyArray_BYTES(order)
-    cdef const real* g
-    cdef real* total = NULL
-    cdef real one = 1
-    cdef Py_ssize_t k, width = values.size // rows.size
-    for k in range(rows.size):
-        g = <const real*> cnp.PyArray_BYTES(values) + place[k] * width
-        if k > 0 and index[k] == index[k - 1]:
-            add_scaled(width, total, g, one)
-        else:
-            total = <real*> cnp.PyArray_BYTES(merged) if k == 0 else total + width
-            memcpy(total, g, width * sizeof(real))
-
-
 cdef bint measure(Plan plan, bint norm) noexcept nogil:
     """Fills plan.sums where a norm is wanted, and says whether something is not finite where that matters."""
-    cdef Py_ssize_t i, begin, n, k = 0
+    cdef Py_ssize_t i, begin, n, blocks, k = 0
     cdef bint bad = False
     cdef double[LANES] lanes
     cdef Array* a
     for i in range(plan.size):
         a = &plan.arrays[i]
-        if norm and a.rows != NULL:
+        if norm and a.rows != NULL and a.width > 0:
+            n, blocks = a.count // a.width, (a.n + NORM_BLOCK - 1) // NORM_BLOCK
             if a.single:
-                sum_rows(a, <const float*> a.g, plan.sums + k)
+                sum_rows(a.rows, n, a.width, <const float*> a.g, plan.sums + k, blocks, NORM_BLOCK)
             else:
-                sum_rows(a, <const double*> a.g, plan.sums + k)
-            k += (a.n + NORM_BLOCK - 1) // NORM_BLOCK
+                sum_rows(a.rows, n, a.width, <const double*> a.g, plan.sums + k, blocks, NORM_BLOCK)
+            k += blocks
         begin = 0
         while begin < a.count:
             n = min(NORM_BLOCK, a.count - begin)
@@ -765,25 +718,6 @@ cdef bint measure(Plan plan, bint norm) noexcept nogil:
                 )
             begin += n
     return bad
-
-
-cdef void sum_rows(const Array* a, const real* g, double* sums) noexcept nogil:
-    """The squares of some rows, in the lanes and blocks that they have among all rows: the same bits."""
-    cdef double[LANES] lanes
-    cdef double x
-    cdef Py_ssize_t k, j, block = -1, blocks = (a.n + NORM_BLOCK - 1) // NORM_BLOCK
-    memset(sums, 0, blocks * sizeof(double))
-    for k in range(a.count):
-        j = a.rows[k // a.width] * a.width + k % a.width
-        if j // NORM_BLOCK != block:
-            if block >= 0:
-                sums[block] = sum_of_lanes(lanes)
-            block = j // NORM_BLOCK
-            memset(lanes, 0, sizeof(lanes))
-        x = g[k]
-        lanes[j % LANES] = lanes[j % LANES] + x * x
-    if block >= 0:
-        sums[block] = sum_of_lanes(lanes)
 
 
 cdef void trust_all(Plan plan) noexcept nogil:
@@ -901,7 +835,10 @@ cdef void update(Plan plan, const Array* a, real* p, Py_ssize_t begin, Py_ssize_
 
 
 cdef void direct(Plan plan, const Array* a, const real* p, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
-    """Sums the squares of elements begin to end of the parameter, and of the direction in which it is to go."""
+    """The first pass over elements begin to end: the direction in which they are to go, and what it does to the state.
+
+    Of the direction and of the parameter the squares are summed.
+    """
     cdef const Group* group = &plan.groups[a.group]
     cdef bint changed = transforms(plan, group)
     cdef real[BLOCK] scratch
@@ -935,21 +872,6 @@ cdef void direct(Plan plan, const Array* a, const real* p, Py_ssize_t begin, Py_
         begin += n
 
 
-cdef void copy_rows(const Array* a, Py_ssize_t begin, Py_ssize_t n, real* rows, real* packed, bint back) noexcept nogil:
-    """Elements begin to begin + n, counted over the rows of this step, to `packed`, or back to where they belong."""
-    cdef Py_ssize_t done = 0, offset, length
-    cdef real* row
-    while done < n:
-        offset = (begin + done) % a.width
-        length = min(a.width - offset, n - done)
-        row = rows + a.rows[(begin + done) // a.width] * a.width + offset
-        if back:
-            memcpy(row, packed + done, length * sizeof(real))
-        else:
-            memcpy(packed + done, row, length * sizeof(real))
-        done += length
-
-
 cdef void update_rows(Plan plan, const Array* a, real* p, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
     """Elements begin to end of one array, counted over the rows of this step."""
     cdef const Group* group = &plan.groups[a.group]
@@ -968,23 +890,23 @@ cdef void update_rows(Plan plan, const Array* a, real* p, Py_ssize_t begin, Py_s
         lower, upper = own + PACKED, own + 2 * PACKED
     while begin < end:
         n = min(PACKED, end - begin)
-        copy_rows(a, begin, n, p, own, False)
+        copy_rows(a.rows, a.width, begin, n, p, own, False)
         for k in range(MAX_STATE):
             if a.state[k] != NULL:
-                copy_rows(a, begin, n, <real*> a.state[k], state[k], False)
+                copy_rows(a.rows, a.width, begin, n, <real*> a.state[k], state[k], False)
         if a.lower and plan.wide:
-            copy_rows(a, begin, n, <real*> a.lower, own + PACKED, False)
-            copy_rows(a, begin, n, <real*> a.upper, own + 2 * PACKED, False)
+            copy_rows(a.rows, a.width, begin, n, <real*> a.lower, own + PACKED, False)
+            copy_rows(a.rows, a.width, begin, n, <real*> a.upper, own + 2 * PACKED, False)
         g = <const real*> a.g + begin
         if changed:
             memcpy(scratch, g, n * sizeof(real))
             transform(plan, group, n, own, scratch)
             g = scratch
         apply(plan, a, group, n, own, g, state, lower, upper)
-        copy_rows(a, begin, n, p, own, True)
+        copy_rows(a.rows, a.width, begin, n, p, own, True)
         for k in range(MAX_STATE):
             if a.state[k] != NULL:
-                copy_rows(a, begin, n, <real*> a.state[k], state[k], True)
+                copy_rows(a.rows, a.width, begin, n, <real*> a.state[k], state[k], True)
         begin += n
 
 

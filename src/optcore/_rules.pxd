@@ -12,12 +12,14 @@ cdef enum:
     MAX_STATE = 4
     MAX_HYPER = 8
     MAX_SCALARS = 10
+    MAX_CARRIED = 2
     LANES = 8
 
 ctypedef void (*Loop32)(Py_ssize_t n, float* p, const float* g, float** state, const float* h) noexcept nogil
 ctypedef void (*Loop64)(Py_ssize_t n, double* p, const double* g, double** state, const double* h) noexcept nogil
 
-# Of a rule that must know norms first: u, the direction of the step, and what the norms of p and u make of h[0].
+# Of a rule that must know norms first. Direction gives u, the direction of the step; it runs once in each step, before
+# the loop, and what it changes in the state the loop finds changed. Trust makes h[0] of the norms of p and u.
 ctypedef void (*Direction32)(
     Py_ssize_t n, float* u, const float* p, const float* g, float** state, const float* h
 ) noexcept nogil
@@ -28,8 +30,8 @@ ctypedef double (*Trust)(const double* c, double p_norm, double u_norm) noexcept
 
 cdef struct Kept:
     # What `Rule.carried` names, and what it is to be when the step has been made.
-    double carried[2]
-    double after[2]
+    double carried[MAX_CARRIED]
+    double after[MAX_CARRIED]
     # The rest saves work from step to step, but changes no result.
     Powers powers[2]
     double factors[2]  # of which nadam's product is: its beta1 and its decay

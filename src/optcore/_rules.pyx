@@ -12,8 +12,9 @@ Design
 - Selects are written without branches (`|` between comparisons), so that every loop vectorises; a test reads the
   compiler's report.
 - Switches never reach a loop. They choose another loop (`centered`) or other scalars (`eps_in`, `eps_out`).
-- A rule that needs norms, of its step among others, has a second loop that gives the direction of the step. It is not
-  stored between the two: that would cost an array and as much memory traffic as computing it again.
+- A rule that needs norms, of its step among others, has a first loop that gives the direction of the step. It runs
+  once, and it alone moves what the direction is made of (lamb's moments). The direction is not stored between the two:
+  that would cost an array and as much memory traffic as computing it again.
 - Momentum does not share a loop with plain RMSProp although momentum = 0 would do: it would carry a dead array.
 """
 
@@ -721,7 +722,7 @@ cdef int add(
     str name, tuple state, tuple hyper, Scalars scalars, Loop32 loop32, Loop64 loop64, tuple carried=(),
     Direction32 direction32=NULL, Direction64 direction64=NULL, Trust trust=NULL,
 ) except -1:
-    if len(state) > MAX_STATE or len(hyper) > MAX_HYPER:
+    if len(state) > MAX_STATE or len(hyper) > MAX_HYPER or len(carried) > MAX_CARRIED:
         raise ValueError(f"{name} has more state or hyper-parameters than _rules.pxd makes room for")
     RULES[name] = Rule(
         name, state, hyper, <size_t> scalars, <size_t> loop32, <size_t> loop64, carried,
