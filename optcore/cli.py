@@ -24,8 +24,9 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from optcore.compare import Comparison, Problem, Settings
+    from optcore.compare import Comparison, Settings
     from optcore.plot import Points
+    from optcore.tasks import Task
 
 __all__ = ["app", "main"]
 
@@ -61,8 +62,12 @@ def optcore_command(
 
 @app.command()
 def compare(
-    data: Annotated[
-        str, typer.Argument(metavar="DATA", help="diabetes, breast_cancer, or the path of a CSV file with a header.")
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="TASK",
+            help="diabetes, breast_cancer, badly_scaled, sparse_linear, mlp, or the path of a CSV file with a header.",
+        ),
     ],
     target: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="The column of the CSV file that is to be predicted.")
@@ -72,29 +77,39 @@ def compare(
     ] = None,
     lr: Annotated[
         str | None,
-        typer.Option(metavar="X,Y,...", help="Learning rates to try. Without it: 0.0001 to 10 in powers of ten."),
+        typer.Option(
+            metavar="X,Y,...", help="Learning rates to try. Without it: 0.0001, 0.0003, 0.001 and so on to 100."
+        ),
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training rows.")] = 200,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over the training rows. Without it: as suits the task.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows for a step, at most.")] = 64,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the held-out rows and the batches.")] = 0,
     save_plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where the picture goes. Without it: compare-DATA.png.")
+        Path | None, typer.Option(metavar="FILE", help="Where the picture goes. Without it: compare-TASK.png.")
     ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write all results with their curves, too.")
     ] = None,
 ) -> None:
-    """Train a linear model with every optimizer, and compare.
+    """Train a model with every optimizer, and compare.
 
-    All start from zero and see the same batches. The columns are standardised, a fifth of the rows is held out.
-    Numbers are predicted with the squared error, two classes with the logistic loss, both with an L2 penalty of
-    0.001. Each optimizer is tried with each learning rate and shown with the one that has the lowest final loss.
+    A CSV file, diabetes and breast_cancer are fitted by a linear model of standardised columns, from zero. Numbers
+    are predicted with the squared error, two classes with the logistic loss, both with an L2 penalty.
+
+    badly_scaled is a linear model whose columns have very different sizes, sparse_linear one of rare words, and mlp a
+    small neural network that reads digits.
+
+    All optimizers have the same start and see the same batches; a fifth of the rows is held out. Each is tried with
+    each learning rate and shown with the one that has the lowest final loss.
 
     rprop compares the signs of successive gradients, which means nothing between different batches: it gets all
     rows at every step, and so has fewer steps in the same epochs.
     """
-    from optcore.compare import RATES, Problem, Settings, contenders, runs, summary
-    from optcore.data import DataError, load_data
+    from optcore.compare import RATES, Settings, contenders, runs, summary
+    from optcore.data import DataError
+    from optcore.tasks import load_task
 
     try:
         chosen = tuple(optcore.CATALOGUE) if optimizers is None else tuple(optimizers.replace(" ", "").split(","))
@@ -105,7 +120,7 @@ def compare(
     check_folder("--json", json_file)
     check_picture_format(save_plot)
     try:
-        problem = Problem.of(load_data(data, target), seed)
+        task = load_task(source, target, seed)
     except DataError as error:
         fail(error)
 
@@ -113,22 +128,22 @@ def compare(
     from tqdm import tqdm
 
     console = Console(highlight=False, markup=False)
-    introduce(console, problem, settings)
+    introduce(console, task, settings)
     finished, interrupted = [], False
     with tqdm(total=1.0, bar_format="{l_bar}{bar}| {elapsed}<{remaining}", leave=False, disable=None) as bar:
         try:
-            for run in runs(problem, settings, lambda share: bar.update(share - bar.n)):
+            for run in runs(task, settings, lambda share: bar.update(share - bar.n)):
                 finished.append(run)
         except KeyboardInterrupt:
             interrupted = True
-    comparison = summary(problem, settings, finished)
+    comparison = summary(task, settings, finished)
     show(console, comparison)
     if interrupted:
-        count = len(contenders(settings.optimizers))
+        count = len(contenders(task, settings.optimizers))
         print(f"optcore: interrupted; {len(comparison.rows)} of {count} optimizers were finished", file=sys.stderr)
         raise typer.Exit(130)
     try:
-        save(console, comparison, save_plot or Path(f"compare-{problem.data.name}.png"), json_file)
+        save(console, comparison, save_plot or Path(f"compare-{task.name}.png"), json_file)
     except OSError as error:
         not_written(error)
 
@@ -233,21 +248,14 @@ def check_picture_format(path: Path | None) -> None:
         fail(f"--save-plot: {path} must end in one of {', '.join('.' + name for name in formats)}")
 
 
-def introduce(console: Console, problem: Problem, settings: Settings) -> None:
+def introduce(console: Console, task: Task, settings: Settings) -> None:
     """What is going to be done."""
-    from optcore.compare import L2
-
-    data = problem.data
-    if data.classes is None:
-        loss = "mean squared error of the standardised target, so that predicting the mean costs 1"
+    console.print(task.heading)
+    epochs = settings.epochs or task.epochs
+    if task.rows:
+        console.print(f"{epochs} epochs in batches of at most {settings.batch_size} rows, seed {settings.seed}.")
     else:
-        loss = f"logistic loss of {data.classes[1]} against {data.classes[0]}"
-    console.print(
-        f"{data.name}: {data.target} from {len(data.columns)} columns; {len(problem.y)} training rows, "
-        f"{len(problem.held_out_y)} held out.\n"
-        f"Training loss: {loss}; with {L2:g}/2 |w|^2.\n"
-        f"{settings.epochs} epochs in batches of at most {settings.batch_size} rows, seed {settings.seed}."
-    )
+        console.print(f"{epochs} steps.")
 
 
 def show(console: Console, comparison: Comparison) -> None:
@@ -257,7 +265,8 @@ def show(console: Console, comparison: Comparison) -> None:
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("optimizer", no_wrap=True)
-    for head in ("best\nlr", "training\nloss", "held-out\nloss", "steps\nto 1 %", "seconds\nto 1 %"):
+    near = f"to {100 * comparison.task.within:g} %"
+    for head in ("best\nlr", "training\nloss", "held-out\nloss", f"steps\n{near}", f"seconds\n{near}"):
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("outcome")
     lowest = min((row.run.losses[-1] for row in comparison.rows if row.outcome != "diverged"), default=None)
@@ -266,24 +275,39 @@ def show(console: Console, comparison: Comparison) -> None:
         if outcome == "diverged":
             outcome += f" at step {row.diverged_at}"
         else:
-            cells[:2] = f"{run.losses[-1]:#.5g}", f"{run.held_out_loss:#.4g}"
+            cells[0] = f"{run.losses[-1]:#.5g}"
+            if run.held_out_loss is not None:
+                cells[1] = f"{run.held_out_loss:#.4g}"
         if outcome == "converged":
             cells[2:] = str(row.steps_to_best), f"{row.seconds_to_best:.4f}"
-        table.add_row(run.label, f"{run.lr:g}", *cells, outcome, style="bold" if run.losses[-1] == lowest else None)
+        table.add_row(
+            run.label,
+            f"{run.lr:g}{'*' if row.at_edge else ' '}",
+            *cells,
+            outcome,
+            style="bold" if run.losses[-1] == lowest else None,
+        )
     console.print()
     console.print(table)
     console.print()
     console.print(
-        f"Best known training loss: {comparison.best_known_loss:.5g}, the minimum that scikit-learn finds. Converged: "
-        "within 1 % of it at the end; steps and seconds are those until it was so for the first time. The held-out "
-        "loss is without the penalty."
+        f"Best known training loss: {comparison.best_known_loss:.5g}, {comparison.how_known}. Converged: at the end at "
+        f"{comparison.converged_loss:.5g} or below, so that {100 * comparison.task.within:g} % of the way from the "
+        "start to the best is left at most; steps and seconds are those until it was so for the first time. The "
+        "held-out loss is without the penalty."
     )
+    if any(row.at_edge for row in comparison.rows):
+        console.print("* The lowest or the highest lr that was tried: one beyond it may be better.")
     by_rates: dict[tuple[float, ...], list[str]] = {}
     for row in comparison.rows:
         by_rates.setdefault(row.diverged_rates, []).append(row.run.label)
     by_rates.pop((), None)
+    tried = sorted(comparison.settings.rates)
     for rates, labels in by_rates.items():
-        console.print(f"Diverged at lr {', '.join(f'{lr:g}' for lr in rates)}: {'; '.join(labels)}.")
+        listed = ", ".join(f"{lr:g}" for lr in rates)
+        if len(rates) > 2 and sorted(rates) == tried[-len(rates) :]:
+            listed = f"{rates[0]:g} and above"
+        console.print(f"Diverged at lr {listed}: {'; '.join(labels)}.")
 
 
 def save(console: Console, comparison: Comparison, picture: Path, json_file: Path | None) -> None:

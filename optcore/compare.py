@@ -1,4 +1,4 @@
-"""Trains one linear model with every optimizer from the same start on the same batches, and says how each fared.
+"""Trains one task with every optimizer from the same start on the same batches, and says how each fared.
 
 Nothing here prints: :mod:`optcore.cli` makes a table of the result, :mod:`optcore.plot` a picture.
 """
@@ -10,89 +10,22 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from optcore.data import Data, DataError, load_data
 from optcore.domains import nearest
 from optcore.optimizer import CATALOGUE, Optimizer
+from optcore.optimizers import ScheduleFree
+from optcore.tasks import Task, load_task
 
-__all__ = ["Comparison", "Contender", "Problem", "Row", "Run", "Settings", "compare"]
+__all__ = ["Comparison", "Contender", "Row", "Run", "Settings", "compare"]
 
-RATES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-L2 = 1e-3  # without it, the classes of breast_cancer can be separated and the logistic loss has no minimum
-WITHIN = 0.01  # of the best known loss: converged
-LIMIT = 1e6  # times the loss at the start: there is no way back, and no need to wait for an overflow
+RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 10.0, 30.0, 100.0)
+TIE = 1e-6  # of the way from the start to the best: final losses that differ by less are equally good
+LIMIT = 1e6  # times the loss at the start, or 1 if that is less: there is no way back, no need to wait for an overflow
 FULL_BATCH = ("rprop",)  # compares the signs of successive gradients, which has no meaning between two batches
-
-
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """A linear model to be trained. The last weight is the intercept, which is not penalised.
-
-    ``objective = mean over the training rows + l2 / 2 * |w|**2``, of squared errors for numbers (of the standardised
-    target: predicting the mean costs 1) and of the logistic loss for two classes.
-    """
-
-    data: Data
-    x: np.ndarray
-    y: np.ndarray
-    held_out_x: np.ndarray
-    held_out_y: np.ndarray
-    penalty: np.ndarray
-
-    @classmethod
-    def of(cls, data: Data, seed: int = 0) -> Problem:
-        """Holds out a fifth of the rows and standardises by what is left."""
-        from sklearn.model_selection import train_test_split
-        from sklearn.preprocessing import StandardScaler
-
-        x, held_out_x, y, held_out_y = train_test_split(
-            data.x, data.y, test_size=0.2, random_state=seed, stratify=None if data.classes is None else data.y
-        )
-        scale = StandardScaler().fit(x)
-        x, held_out_x = (np.column_stack([scale.transform(part), np.ones(len(part))]) for part in (x, held_out_x))
-        if data.classes is None:
-            mean, deviation = y.mean(), y.std()
-            if np.ptp(y) == 0:
-                raise DataError(f"the target {data.target!r} is {y[0]} in every training row")
-            y, held_out_y = (y - mean) / deviation, (held_out_y - mean) / deviation
-        penalty = np.full(x.shape[1], L2)
-        penalty[-1] = 0.0
-        return cls(data, x, y, held_out_x, held_out_y, penalty)
-
-    def loss(self, weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> float:
-        """Mean loss of some rows, without the penalty."""
-        predicted = x @ weights
-        if self.data.classes is None:
-            return float(np.mean(np.square(predicted - y)))
-        return float(np.mean(np.logaddexp(0.0, predicted) - y * predicted))
-
-    def objective(self, weights: np.ndarray) -> float:
-        """What is minimized: the loss of all training rows, and the penalty."""
-        return self.loss(weights, self.x, self.y) + float(self.penalty @ np.square(weights)) / 2
-
-    def gradient(self, weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Of the objective as some training rows show it."""
-        predicted = x @ weights
-        error = 2 * (predicted - y) if self.data.classes is None else 1 / (1 + np.exp(-predicted)) - y
-        return error @ x / len(y) + self.penalty * weights
-
-    def best_weights(self) -> np.ndarray:
-        """The minimum, as scikit-learn finds it: in closed form for numbers, by Newton's method for classes."""
-        from sklearn.linear_model import LogisticRegression, Ridge
-
-        if self.data.classes is None:
-            model = Ridge(alpha=L2 * len(self.y) / 2, solver="cholesky").fit(self.x[:, :-1], self.y)
-        else:
-            model = LogisticRegression(C=1 / (L2 * len(self.y)), solver="newton-cholesky", tol=1e-10, max_iter=1000)
-            model.fit(self.x[:, :-1], self.y)
-        return np.append(model.coef_, model.intercept_)
-
-
-# ---------------------------------------------------------------------------- training
 
 
 @dataclass(frozen=True)
@@ -105,10 +38,12 @@ class Settings:
         Names in the catalogue; all without it.
     rates : sequence of float
         Learning rates; each optimizer is judged by its best.
-    epochs, batch_size : int
-        Passes over the training rows, and rows per step at most.
+    epochs : int, optional
+        Passes over the training rows; without it, as many as the task suggests.
+    batch_size : int
+        Rows per step at most.
     seed : int
-        Of the rows that are held out and of the order of the others. The same seed gives the same losses.
+        Of the order of the rows. The same seed gives the same losses.
 
     Raises
     ------
@@ -118,7 +53,7 @@ class Settings:
 
     optimizers: tuple[str, ...] = tuple(CATALOGUE)
     rates: tuple[float, ...] = RATES
-    epochs: int = 200
+    epochs: int | None = None
     batch_size: int = 64
     seed: int = 0
 
@@ -131,7 +66,8 @@ class Settings:
                 raise ValueError(f"a learning rate must be a finite number > 0, got {rate!r}")
         if not self.optimizers or not self.rates:
             raise ValueError("at least one optimizer and one learning rate are needed")
-        if self.epochs < 1 or self.batch_size < 1 or not 0 <= self.seed < 2**32:
+        shortest = 1 if self.epochs is None else self.epochs
+        if shortest < 1 or self.batch_size < 1 or not 0 <= self.seed < 2**32:
             raise ValueError("epochs and batch_size must be at least 1, and the seed from 0 to 2**32 - 1")
 
 
@@ -166,14 +102,16 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """What became of an optimizer: its best run, judged by the final training loss."""
+    """What became of an optimizer: its best run, judged by the final training loss, and by speed where that ties."""
 
     run: Run
     outcome: str
-    """"converged": within 1 % of the best known loss at the end. "diverged": the loss grew beyond ``LIMIT`` times its
-    start, or stayed above its start for the last fifth of the steps or more. "not yet": the rest."""
+    """"converged": at the end, at most the share ``task.within`` of the way from the start to the best known loss is
+    left (Moré & Wild, Benchmarking derivative-free optimization algorithms, 2009, equation 2.2). "diverged": the loss
+    grew beyond ``LIMIT`` times its start, or stayed above its start for the last fifth of the steps or more.
+    "not yet": the rest."""
     steps_to_best: int | None
-    """Steps until the loss was within 1 % of the best known for the first time; None unless converged."""
+    """Steps until the loss was so low for the first time; None unless converged."""
     seconds_to_best: float | None
     """The same in seconds of training; what measuring the loss took is not counted."""
     diverged_at: int | None
@@ -181,24 +119,29 @@ class Row:
     diverged."""
     diverged_rates: tuple[float, ...]
     """Learning rates with which this optimizer diverged."""
+    at_edge: bool
+    """Its best learning rate is the lowest or the highest that was tried, so that one beyond may be better."""
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
     """The rows are in the order of the catalogue."""
 
-    problem: Problem
+    task: Task
     settings: Settings
     best_known_loss: float
+    how_known: str
+    converged_loss: float
+    """Whose final loss is not above it has converged."""
     rows: tuple[Row, ...]
 
 
-def contenders(names: Sequence[str]) -> list[Contender]:
+def contenders(task: Task, names: Sequence[str]) -> list[Contender]:
     """Those optimizers in the order of the catalogue; one that can look ahead comes twice."""
     found = []
     for name, cls in CATALOGUE.items():
         if name in names:
-            full = name in FULL_BATCH
+            full = name in FULL_BATCH and bool(task.rows)
             found.append(Contender(f"{name}, full batch" if full else name, cls, full_batch=full))
             if cls.lookahead is not Optimizer.lookahead:
                 found.append(Contender(f"{name}, look-ahead", cls, lookahead=True))
@@ -214,47 +157,57 @@ def checkpoints(steps: int, epochs: int) -> set[int]:
     return {int(step) for step in np.rint(np.geomspace(1, steps, min(200, 20 + 2 * epochs)))}
 
 
-def batches(problem: Problem, size: int, epochs: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Shuffled rows, dealt into batches of almost equal size, so that no row counts more than another."""
-    random, rows = np.random.default_rng(seed), len(problem.y)
-    count = math.ceil(rows / size)
-    edges = [rows * i // count for i in range(count + 1)]
+def batches(rows: Sequence[np.ndarray], size: int, epochs: int, seed: int) -> Iterator[list[np.ndarray]]:
+    """Shuffled rows, dealt into batches of almost equal size, so that no row counts more than another.
+
+    Without rows, each epoch is one batch of nothing.
+    """
+    random, number = np.random.default_rng(seed), row_count(rows)
+    count = math.ceil(number / size)
+    edges = [number * i // count for i in range(count + 1)]
     for _ in range(epochs):
-        order = random.permutation(rows)
-        x, y = problem.x[order], problem.y[order]
+        order = random.permutation(number)
+        shuffled = [array[order] for array in rows]
         for first, last in itertools.pairwise(edges):
-            yield x[first:last], y[first:last]
+            yield [array[first:last] for array in shuffled]
 
 
-def train(
-    problem: Problem, contender: Contender, lr: float, settings: Settings, progress: Callable[[float], Any]
-) -> Run:
-    """One run from zero weights. ``progress`` is called with the share of the run that has been done."""
-    weights = np.zeros(problem.x.shape[1])
-    optimizer = contender.cls(weights, lr=lr)
+def row_count(rows: Sequence[np.ndarray]) -> int:
+    """What without rows stands for one is the whole of the function."""
+    return len(rows[0]) if rows else 1
+
+
+def train(task: Task, contender: Contender, lr: float, settings: Settings, progress: Callable[[float], Any]) -> Run:
+    """One run from the start of the task. ``progress`` is called with the share of the run that has been done."""
+    params = task.start()
+    optimizer = contender.cls(params, lr=lr)
     where_wanted = optimizer.lookahead if contender.lookahead else contextlib.nullcontext
-    size = len(problem.y) if contender.full_batch else min(settings.batch_size, len(problem.y))
-    epochs = settings.epochs
-    total = epochs * math.ceil(len(problem.y) / size)
+    number, epochs = row_count(task.rows), settings.epochs or task.epochs
+    size = number if contender.full_batch else min(settings.batch_size, number)
+    total = epochs * math.ceil(number / size)
     stops = checkpoints(total, epochs)
-    kept = [(0, problem.objective(weights), 0.0)]
-    limit, seconds, overflowed_at = LIMIT * kept[0][1], 0.0, None
+
+    def result() -> Any:
+        return optimizer.averaged() if isinstance(optimizer, ScheduleFree) else params
+
+    kept = [(0, task.objective(params), 0.0)]
+    limit, seconds, overflowed_at = LIMIT * max(abs(kept[0][1]), 1.0), 0.0, None
     with np.errstate(all="ignore"):  # a run may overflow; it is then reported as diverged
         begin = time.perf_counter()
-        for step, (x, y) in enumerate(batches(problem, size, epochs, settings.seed), 1):
+        for step, batch in enumerate(batches(task.rows, size, epochs, settings.seed), 1):
             with where_wanted():
-                gradient = problem.gradient(weights, x, y)
+                gradient = task.gradient(params, *batch)
             optimizer.step(gradient)
             if step in stops:
                 seconds += time.perf_counter() - begin
-                loss = problem.objective(weights)
+                loss = task.objective(result())
                 if not loss <= limit:
                     overflowed_at = step
                     break
                 kept.append((step, loss, seconds))
                 progress(step / total)
                 begin = time.perf_counter()
-        held_out_loss = problem.loss(weights, problem.held_out_x, problem.held_out_y)
+        held_out_loss = task.held_out_loss(result())
     steps, losses, times = (np.array(column) for column in zip(*kept, strict=True))
     return Run(
         label=contender.label,
@@ -263,7 +216,7 @@ def train(
         epochs=steps * (epochs / total),
         losses=losses,
         seconds=times,
-        held_out_loss=held_out_loss if math.isfinite(held_out_loss) else None,
+        held_out_loss=held_out_loss if held_out_loss is not None and math.isfinite(held_out_loss) else None,
         overflowed_at=overflowed_at,
     )
 
@@ -272,15 +225,20 @@ def silent(share: float) -> None:
     """The progress that nobody watches."""
 
 
-def runs(problem: Problem, settings: Settings, progress: Callable[[float], Any] = silent) -> Iterator[Run]:
+def runs(task: Task, settings: Settings, progress: Callable[[float], Any] = silent) -> Iterator[Run]:
     """All runs, each when it is finished. ``progress`` is called with the share of the whole that has been done."""
-    pairs = list(itertools.product(contenders(settings.optimizers), settings.rates))
+    from threadpoolctl import ThreadpoolController  # scikit-learn needs it, too
+
+    pools = ThreadpoolController()
+    pairs = list(itertools.product(contenders(task, settings.optimizers), settings.rates))
     for done, (contender, lr) in enumerate(pairs):
 
         def inner(share: float, done: int = done) -> None:
             progress((done + share) / len(pairs))
 
-        yield train(problem, contender, lr, settings, inner)
+        with pools.limit(limits=1):  # the products of matrices are so small that threads would wait for each other
+            run = train(task, contender, lr, settings, inner)
+        yield run
 
 
 # ---------------------------------------------------------------------------- judging
@@ -293,7 +251,7 @@ def settled(good: np.ndarray) -> int | None:
     return first if first < len(good) else None
 
 
-def judge(tried: Sequence[Run], best_known_loss: float) -> Row:
+def judge(tried: Sequence[Run], converged_loss: float) -> Row:
     """The row of an optimizer, from its runs with all learning rates."""
     diverged_at: dict[float, int] = {}
     for run in tried:
@@ -305,25 +263,37 @@ def judge(tried: Sequence[Run], best_known_loss: float) -> Row:
     held = [run for run in tried if run.lr not in diverged_at]
     if not held:  # the one that held out longest
         run = max(tried, key=lambda run: diverged_at[run.lr])
-        return Row(run, "diverged", None, None, diverged_at[run.lr], tuple(diverged_at))
-    run = min(held, key=lambda run: run.losses[-1])
-    within = run.losses <= (1 + WITHIN) * best_known_loss
-    if not within[-1]:
-        return Row(run, "not yet", None, None, None, tuple(diverged_at))
-    near = int(np.argmax(within))
-    return Row(run, "converged", int(run.steps[near]), float(run.seconds[near]), None, tuple(diverged_at))
+        return Row(run, "diverged", None, None, diverged_at[run.lr], tuple(diverged_at), False)
+    lowest = min(run.losses[-1] for run in held)
+    tied = [run for run in held if run.losses[-1] - lowest <= TIE * (run.losses[0] - lowest)]
+    run = min(tied, key=lambda run: run.steps[np.argmax(run.losses <= converged_loss)])
+    rates = [run.lr for run in tried]
+    at_edge = len(rates) > 1 and run.lr in (min(rates), max(rates))
+    near = run.losses <= converged_loss
+    if not near[-1]:
+        return Row(run, "not yet", None, None, None, tuple(diverged_at), at_edge)
+    first = int(np.argmax(near))
+    return Row(run, "converged", int(run.steps[first]), float(run.seconds[first]), None, tuple(diverged_at), at_edge)
 
 
-def summary(problem: Problem, settings: Settings, finished: Sequence[Run]) -> Comparison:
+def summary(task: Task, settings: Settings, finished: Sequence[Run]) -> Comparison:
     """Judges runs; an optimizer that was interrupted before its last learning rate is left out."""
     groups = [list(group) for _, group in itertools.groupby(finished, key=lambda run: run.label)]
-    best = min([problem.objective(problem.best_weights()), *(float(run.losses.min()) for run in finished)])
-    rows = tuple(judge(group, best) for group in groups if len(group) == len(settings.rates))
-    return Comparison(problem, settings, best, rows)
+    best, how_known = task.best_known()
+    best = min([best, *(float(run.losses.min()) for run in finished)])
+    border = best + task.within * (task.objective(task.start()) - best)
+    rows = tuple(judge(group, border) for group in groups if len(group) == len(settings.rates))
+    settings = replace(settings, epochs=settings.epochs or task.epochs)
+    return Comparison(task, settings, best, how_known, border, rows)
 
 
 def compare(source: str = "diabetes", target: str | None = None, settings: Settings = DEFAULTS) -> Comparison:
-    """Trains a linear model with every optimizer and with every learning rate.
+    """Trains a task with every optimizer and with every learning rate.
+
+    Parameters
+    ----------
+    source, target, settings.seed :
+        As for :func:`optcore.tasks.load_task`.
 
     Examples
     --------
@@ -331,30 +301,29 @@ def compare(source: str = "diabetes", target: str | None = None, settings: Setti
     >>> [(row.run.label, row.outcome) for row in result.rows]
     [('sgd', 'converged'), ('rprop, full batch', 'converged')]
     """
-    problem = Problem.of(load_data(source, target), settings.seed)
-    return summary(problem, settings, list(runs(problem, settings)))
+    task = load_task(source, target, settings.seed)
+    return summary(task, settings, list(runs(task, settings)))
 
 
 def as_dict(comparison: Comparison) -> dict[str, Any]:
     """A comparison in types that strict JSON has; a number that does not exist is null."""
-    problem, settings = comparison.problem, comparison.settings
+    task, settings = comparison.task, comparison.settings
     return {
-        "data": problem.data.name,
-        "target": problem.data.target,
-        "classes": problem.data.classes and list(problem.data.classes),
-        "columns": list(problem.data.columns),
-        "training_rows": len(problem.y),
-        "held_out_rows": len(problem.held_out_y),
-        "l2": L2,
+        "data": task.name,
+        **task.facts(),
+        "training_rows": len(task.rows[0]) if task.rows else None,
+        "held_out_rows": task.held_out_rows,
         "lr": list(settings.rates),
         "epochs": settings.epochs,
         "batch_size": settings.batch_size,
         "seed": settings.seed,
         "best_known_loss": comparison.best_known_loss,
+        "converged_loss": comparison.converged_loss,
         "optimizers": [
             {
                 "optimizer": row.run.label,
                 "lr": row.run.lr,
+                "lr_at_edge": row.at_edge,
                 "outcome": row.outcome,
                 "loss": None if row.outcome == "diverged" else float(row.run.losses[-1]),
                 "held_out_loss": None if row.outcome == "diverged" else row.run.held_out_loss,

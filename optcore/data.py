@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,8 @@ import numpy as np
 
 from optcore.domains import nearest
 
-__all__ = ["Data", "DataError", "load_data"]
+__all__ = ["Data", "DataError", "badly_scaled", "breast_cancer", "diabetes", "load_csv", "sparse_linear"]
 
-BUNDLED = ("breast_cancer", "diabetes")
 FEWEST_ROWS = 10
 
 
@@ -34,42 +32,49 @@ class Data:
     classes: tuple[str, str] | None = None
 
 
-def load_data(source: str, target: str | None = None) -> Data:
-    """One of scikit-learn's bundled data sets by name, or a CSV file.
+def diabetes() -> Data:
+    """The progression of a disease, which comes with scikit-learn: 442 rows of 10 columns."""
+    from sklearn.datasets import load_diabetes
 
-    Parameters
-    ----------
-    source : str
-        ``"diabetes"``, ``"breast_cancer"``, or the path of a CSV file with a header and numbers.
-    target : str, optional
-        The column of the CSV file to be predicted. With two different values, numbers or text, it is a class.
-
-    Raises
-    ------
-    DataError
-        The file or its contents cannot be used.
-    """
-    if source in BUNDLED:
-        if target is not None:
-            raise DataError(f"--target is for CSV files; {source} has its own target")
-        return load_bundled(source)
-    if not Path(source).is_file():
-        close = difflib.get_close_matches(source, BUNDLED, n=1)
-        hint = f"; did you mean {close[0]}?" if close else f"; the bundled data sets are {' and '.join(BUNDLED)}"
-        raise DataError(f"{source} is a folder" if Path(source).is_dir() else f"there is no file {source}{hint}")
-    return load_csv(Path(source), target)
+    data = load_diabetes(scaled=False)
+    return Data("diabetes", "disease progression", tuple(data.feature_names), data.data, data.target)
 
 
-def load_bundled(name: str) -> Data:
-    """A data set that comes with scikit-learn."""
-    from sklearn import datasets
+def breast_cancer() -> Data:
+    """A diagnosis, which comes with scikit-learn: 569 rows of 30 columns, two classes."""
+    from sklearn.datasets import load_breast_cancer
 
-    if name == "diabetes":
-        data = datasets.load_diabetes(scaled=False)
-        return Data(name, "disease progression", tuple(data.feature_names), data.data, data.target)
-    data = datasets.load_breast_cancer()
+    data = load_breast_cancer()
     classes = (str(data.target_names[0]), str(data.target_names[1]))
-    return Data(name, "diagnosis", tuple(map(str, data.feature_names)), data.data, data.target.astype(float), classes)
+    columns = tuple(map(str, data.feature_names))
+    return Data("breast_cancer", "diagnosis", columns, data.data, data.target.astype(float), classes)
+
+
+def badly_scaled() -> Data:
+    """500 rows of 12 independent columns whose deviations go from 0.03 to 30 at even ratios.
+
+    Each column has the same share in the target, whose variance is 1, a tenth of it noise.
+    """
+    random, scales = np.random.default_rng(0), np.geomspace(0.03, 30.0, 12)
+    x = random.normal(size=(500, 12))
+    signs = random.choice([-1.0, 1.0], 12)
+    y = np.sqrt(0.9 / 12) * (x @ signs) + np.sqrt(0.1) * random.normal(size=500)
+    return Data("badly_scaled", "y", tuple(f"x{i}" for i in range(12)), x * scales, y)
+
+
+def sparse_linear() -> Data:
+    """1250 texts as rows of ones and zeros for 400 words, of which 50 tell something about the two classes.
+
+    The share of texts with a word is 5 divided by its rank (Zipf's law): the first five are in every text, the last
+    in 1.25 %. None of the 20 most frequent words tells anything.
+    """
+    random = np.random.default_rng(0)
+    shares = np.minimum(1.0, 5.0 / np.arange(1, 401))
+    x = (random.random((1250, 400)) < shares).astype(np.float64)
+    weights = np.zeros(400)
+    weights[20 + random.choice(380, 50, replace=False)] = random.choice([-5.0, 5.0], 50)
+    y = random.random(1250) < 1 / (1 + np.exp(-x @ weights))
+    return Data("sparse_linear", "kind", tuple(f"word{i}" for i in range(400)), x, y.astype(float), ("0", "1"))
 
 
 def load_csv(path: Path, target: str | None) -> Data:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from optcore.compare import WITHIN, Comparison, silent
+from optcore.compare import Comparison, silent
 from optcore.schedules import Schedule, check_integer, check_schedule
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ __all__ = ["Points", "loss_curves", "save_loss_curves", "save_schedule_curve", "
 # colours and of styles have no common divisor, so 28 lines differ, and neighbours differ in both.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 STYLES = ("-", (0, (5, 1)), (0, (1, 1)), (0, (5, 1, 1, 1)))
-FLOOR = 1e-3  # percent above the best known loss: what is lower leaves the picture
+FLOOR = 0.01  # percent of the way from the start to the best: what is nearer to the best leaves the picture
 COLUMNS = 2000  # of pixels, that a schedule is looked at in
 LARGEST = 1e250  # value that is drawn: a margin of some percent in logarithms must not overflow
 FEW = 50  # steps that are seen one by one
@@ -31,7 +31,7 @@ BRAILLE = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])  # 
 
 
 def loss_curves(comparison: Comparison, ax: Axes | None = None) -> Axes:
-    """How far each optimizer is above the best known loss, in percent of it, against the epochs.
+    """What is left of the way from the loss at the start to the best known one, in percent, against the epochs.
 
     Parameters
     ----------
@@ -50,9 +50,10 @@ def loss_curves(comparison: Comparison, ax: Axes | None = None) -> Axes:
         from matplotlib import pyplot
 
         _, ax = pyplot.subplots(figsize=(10, 6), layout="constrained")
-    best, settings, data = comparison.best_known_loss, comparison.settings, comparison.problem.data
+    best, settings, task = comparison.best_known_loss, comparison.settings, comparison.task
+    way = comparison.rows[0].run.losses[0] - best or 1.0  # 1 where the start is the best
     rows = sorted(comparison.rows, key=lambda row: (row.outcome != "diverged", -row.run.losses[-1]))
-    gaps = [100 * (row.run.losses / best - 1) for row in rows]
+    gaps = [100 * (row.run.losses - best) / way for row in rows]
     for place, (row, gap) in enumerate(zip(rows, gaps, strict=True)):
         ax.plot(
             row.run.epochs,
@@ -62,21 +63,22 @@ def loss_curves(comparison: Comparison, ax: Axes | None = None) -> Axes:
             linestyle=STYLES[place % len(STYLES)],
             linewidth=3 - 2 * place / len(rows),  # where curves coincide, the wide ones can be seen behind the narrow
         )
-    ax.axhline(100 * WITHIN, color="grey", linewidth=0.8)
+    border = 100 * task.within
+    ax.axhline(border, color="grey", linewidth=0.8)
     ax.annotate(
-        f"converged: within {100 * WITHIN:g} %",
-        (0.01, 100 * WITHIN),
+        f"converged: {border:g} % or less",
+        (0.01, border),
         xycoords=("axes fraction", "data"),
         va="top",
         color="0.3",
     )
-    start, end = gaps[0][0], min(gap[-1] for gap in gaps)
+    end = min(gap[-1] for gap in gaps)
     ax.set(
-        title=f"{data.name}, batches of at most {settings.batch_size} rows",
-        xlabel="epochs (passes over the training rows)",
-        ylabel="training loss above the best known loss (%)",
+        title=task.name + (f", batches of at most {settings.batch_size} rows" if task.rows else ""),
+        xlabel="epochs (passes over the training rows)" if task.rows else "steps",
+        ylabel="training loss above the best known (% of that at the start)",
         yscale="log",
-        ylim=(max(FLOOR, min(end, 100 * WITHIN) / 3), 3 * start),
+        ylim=(max(FLOOR, min(end, border) / 3), 300),
         xlim=(0, settings.epochs),
     )
     ax.set_xscale("symlog", linthresh=1)

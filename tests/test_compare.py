@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
@@ -11,18 +12,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.optimize import check_grad
+from rich.console import Console
+from scipy.optimize import rosen, rosen_der
 from sklearn.datasets import load_breast_cancer, load_diabetes
-from sklearn.metrics import log_loss
 from typer.testing import CliRunner
 
 from optcore import CATALOGUE
-from optcore.cli import app, main, parse_rates
+from optcore.cli import app, introduce, main, parse_rates, show
 from optcore.compare import (
-    L2,
     LIMIT,
-    WITHIN,
-    Problem,
+    TIE,
     Settings,
     as_dict,
     batches,
@@ -32,21 +31,18 @@ from optcore.compare import (
     runs,
     summary,
 )
-from optcore.data import DataError, load_data
+from optcore.data import DataError, diabetes, load_csv
+from optcore.tasks import L2, TASKS, Linear, load_task
 
-EXTRAS = ["matplotlib", "pandas", "rich", "scipy", "sklearn", "tqdm", "typer"]
-
-
-def problem_of(name, seed=0):
-    return Problem.of(load_data(name), seed)
+EXTRAS = ["matplotlib", "pandas", "rich", "scipy", "sklearn", "threadpoolctl", "tqdm", "typer"]
 
 
 def settings(*optimizers, **keywords):
     return Settings(optimizers=optimizers or tuple(CATALOGUE), **{"epochs": 5, "rates": (0.01,), **keywords})
 
 
-def one_run(problem, *args, **keywords):
-    (run,) = runs(problem, settings(*args, **keywords))
+def one_run(task, *args, **keywords):
+    (run,) = runs(task, settings(*args, **keywords))
     return run
 
 
@@ -63,90 +59,61 @@ def cli(tmp_path, monkeypatch):
     return run
 
 
-# ---------------------------------------------------------------------------- the problem
+class Valley:
+    """Rosenbrock's function, which has no rows: two numbers in two arrays."""
 
+    name, heading, rows, held_out_rows, epochs, within = "valley", "valley of x and y.", (), 0, 300, 1e-3
 
-@pytest.mark.parametrize("name", ["diabetes", "breast_cancer"])
-def test_gradient_is_that_of_the_objective(name):
-    problem = problem_of(name)
-    weights = np.random.default_rng(1).normal(size=problem.x.shape[1])
-    # check_grad differentiates by steps of 1.5e-8, which leaves an error of about that size times the second derivative
-    assert check_grad(problem.objective, lambda w: problem.gradient(w, problem.x, problem.y), weights) < 1e-5
+    def start(self):
+        return [np.array([-1.2]), np.array(1.0)]
 
+    def objective(self, params):
+        return float(rosen(np.hstack(params)))
 
-def test_objectives_are_the_textbooks():
-    weights = np.random.default_rng(2).normal(size=31)
-    problem = problem_of("breast_cancer")
-    probability = 1 / (1 + np.exp(-problem.x @ weights))
-    expected = log_loss(problem.y, probability) + L2 / 2 * np.sum(weights[:-1] ** 2)
-    np.testing.assert_allclose(problem.objective(weights), expected, rtol=1e-12)  # a few roundings
-    problem = problem_of("diabetes")
-    assert problem.objective(np.zeros(11)) == pytest.approx(1.0, rel=1e-12)  # the mean predicts a standardised target
-    weights = np.zeros(11)
-    weights[-1] = 3.0  # the intercept is not penalised
-    assert problem.objective(weights) == pytest.approx(10.0, rel=1e-12)
+    def gradient(self, params):
+        x, y = rosen_der(np.hstack(params))
+        return [np.array([x]), np.array(y)]
 
+    def held_out_loss(self, params):
+        return None
 
-def test_best_known_loss_is_the_minimum():
-    problem = problem_of("diabetes")
-    x = np.vstack([problem.x, np.sqrt(len(problem.y) * L2 / 2) * np.eye(11)[:-1]])  # penalty as further rows
-    weights = np.linalg.lstsq(x, np.append(problem.y, np.zeros(10)), rcond=None)[0]
-    best = problem.objective(problem.best_weights())
-    np.testing.assert_allclose(best, problem.objective(weights), rtol=1e-12)
-    assert compare("diabetes", settings=settings("sgd")).best_known_loss == best
+    def best_known(self):
+        return 0.0, "the minimum"
 
-    problem = problem_of("breast_cancer")
-    weights = problem.best_weights()
-    # Strictly convex, so a gradient of zero is the minimum; what is left raises the loss by less than its square / L2.
-    assert np.abs(problem.gradient(weights, problem.x, problem.y)).max() < 1e-9
-
-
-@pytest.mark.parametrize("name", ["diabetes", "breast_cancer"])
-def test_a_fifth_is_held_out_and_the_rest_is_standardised(name):
-    problem = problem_of(name)
-    rows = len(problem.data.y)
-    assert len(problem.held_out_y) == -(-rows // 5)
-    assert len(problem.y) + len(problem.held_out_y) == rows
-    # Means and deviations of a few hundred numbers of size 1 are off by some roundings.
-    np.testing.assert_allclose(problem.x[:, :-1].mean(axis=0), 0.0, atol=1e-12)
-    np.testing.assert_allclose(problem.x[:, :-1].std(axis=0), 1.0, rtol=1e-12)
-    assert np.all(problem.x[:, -1] == 1.0)
-    assert np.abs(problem.held_out_x[:, :-1].mean(axis=0)).max() > 0.01  # by the training rows, not by their own
-    if name == "breast_cancer":
-        np.testing.assert_allclose(problem.y.mean(), problem.held_out_y.mean(), atol=0.01)  # classes are shared out
-        assert problem.data.classes == ("malignant", "benign")
-
-
-def test_batches_deal_every_row_once_in_an_epoch():
-    problem = problem_of("diabetes")
-    dealt = list(batches(problem, 64, 2, seed=3))
-    assert sorted({len(y) for _, y in dealt}) == [58, 59]  # 353 rows in 6 batches
-    epochs = [np.concatenate([y for _, y in dealt[i : i + 6]]) for i in (0, 6)]
-    for y in epochs:
-        assert np.array_equal(np.sort(y), np.sort(problem.y))
-    assert not np.array_equal(*epochs)
-    assert not np.array_equal(dealt[0][1], next(batches(problem, 64, 2, seed=4))[1])
-
-
-def test_the_seed_decides_what_is_held_out():
-    first, again, other = (compare("diabetes", settings=settings("sgd", seed=seed)).problem for seed in (0, 0, 1))
-    assert np.array_equal(first.held_out_x, again.held_out_x)
-    assert not np.array_equal(first.held_out_x, other.held_out_x)
+    def facts(self):
+        return {"variables": ["x", "y"]}
 
 
 # ---------------------------------------------------------------------------- the runs
 
 
+def test_batches_deal_every_row_once_in_an_epoch():
+    rows = np.arange(353), -np.arange(353)
+    dealt = list(batches(rows, 64, 2, seed=3))
+    assert sorted({len(a) for a, _ in dealt}) == [58, 59]  # 353 rows in 6 batches
+    assert all(np.array_equal(a, -b) for a, b in dealt)
+    epochs = [np.concatenate([a for a, _ in dealt[i : i + 6]]) for i in (0, 6)]
+    for a in epochs:
+        assert np.array_equal(np.sort(a), rows[0])
+    assert not np.array_equal(*epochs)
+    assert not np.array_equal(dealt[0][0], next(batches(rows, 64, 2, seed=4))[0])
+    assert list(batches((), 64, 3, seed=0)) == [[], [], []]
+
+
+def test_the_seed_decides_what_is_held_out():
+    first, again, other = (compare("diabetes", settings=settings("sgd", seed=seed)).task for seed in (0, 0, 1))
+    assert np.array_equal(first.held_out_x, again.held_out_x)
+    assert not np.array_equal(first.held_out_x, other.held_out_x)
+
+
 def test_gradient_descent_follows_its_closed_form():
     """With one column, the slope's error shrinks by ``1 - lr * (2 + L2)`` in each full-batch step."""
-    problem = problem_of("diabetes")
+    task = load_task("diabetes")
     pick = [2, -1]
-    problem = replace(
-        problem, x=problem.x[:, pick], held_out_x=problem.held_out_x[:, pick], penalty=problem.penalty[pick]
-    )
-    run = one_run(problem, "sgd", rates=(0.1,), epochs=20, batch_size=1000)
+    task = replace(task, x=task.x[:, pick], held_out_x=task.held_out_x[:, pick], penalty=task.penalty[pick])
+    run = one_run(task, "sgd", rates=(0.1,), epochs=20, batch_size=1000)
     curvature = 2 + L2
-    optimum = 2 * np.mean(problem.x[:, 0] * problem.y) / curvature
+    optimum = 2 * np.mean(task.x[:, 0] * task.y) / curvature
     lowest = 1 - curvature / 2 * optimum**2
     expected = lowest + curvature / 2 * (optimum * (1 - 0.1 * curvature) ** run.steps) ** 2
     assert list(run.steps) == list(run.epochs) == list(range(21))
@@ -154,17 +121,55 @@ def test_gradient_descent_follows_its_closed_form():
 
 
 def test_look_ahead_is_nesterovs_original_form():
-    problem = problem_of("diabetes")
-    plain, run = runs(problem, settings("velocity", epochs=10, batch_size=1000))
+    task = load_task("diabetes")
+    plain, run = runs(task, settings("velocity", epochs=10, batch_size=1000))
     assert (plain.label, run.label) == ("velocity", "velocity, look-ahead")
     weights, velocity = np.zeros(11), np.zeros(11)
     for _ in range(10):
-        velocity = 0.9 * velocity - 0.01 * problem.gradient(weights + 0.9 * velocity, problem.x, problem.y)
+        velocity = 0.9 * velocity - 0.01 * task.gradient([weights + 0.9 * velocity], task.x, task.y)[0]
         weights = weights + velocity
-    np.testing.assert_allclose(run.losses[-1], problem.objective(weights), rtol=1e-12)  # other order of the rows
+    np.testing.assert_allclose(run.losses[-1], task.objective([weights]), rtol=1e-12)  # other order of the rows
     assert abs(plain.losses[-1] / run.losses[-1] - 1) > 1e-4
-    held_out = np.mean((problem.held_out_x @ weights - problem.held_out_y) ** 2)
+    held_out = np.mean((task.held_out_x @ weights - task.held_out_y) ** 2)
     np.testing.assert_allclose(run.held_out_loss, held_out, rtol=1e-12)
+
+
+def test_schedule_free_is_judged_at_its_average():
+    task = load_task("diabetes")
+    run = one_run(task, "schedule_free_sgd", rates=(0.1,), epochs=10, batch_size=1000)
+    z = x = np.zeros(11)
+    for t in range(1, 11):
+        z = z - 0.1 * task.gradient([0.1 * z + 0.9 * x], task.x, task.y)[0]
+        x = x + (z - x) / t
+    np.testing.assert_allclose(run.losses[-1], task.objective([x]), rtol=1e-12)  # other order of the rows
+    np.testing.assert_allclose(run.held_out_loss, task.held_out_loss([x]), rtol=1e-12)
+    assert abs(task.objective([0.1 * z + 0.9 * x]) / run.losses[-1] - 1) > 1e-4
+
+
+def test_a_function_without_rows():
+    task = Valley()
+    names = ("sgd", "velocity", "rprop", "adam")
+    chosen = Settings(names, rates=(1e-3, 0.1))
+    result = summary(task, chosen, list(runs(task, chosen)))
+    assert [row.run.label for row in result.rows] == ["sgd", "velocity", "velocity, look-ahead", "rprop", "adam"]
+    assert (result.best_known_loss, result.settings.epochs) == (0.0, 300)
+    assert result.converged_loss == pytest.approx(1e-3 * rosen([-1.2, 1.0]), rel=1e-12)
+    first = result.rows[0].run
+    assert first.steps[-1] == first.epochs[-1] == 300
+    p = np.array([-1.2, 1.0])
+    for _ in range(300):
+        p = p - first.lr * rosen_der(p)
+    assert first.losses[-1] == rosen(p)
+    assert first.held_out_loss is None
+    report = as_dict(result)
+    assert (report["training_rows"], report["held_out_rows"], report["variables"]) == (None, 0, ["x", "y"])
+    console = Console(width=80, record=True, file=io.StringIO())
+    introduce(console, task, chosen)
+    show(console, result)
+    text = console.export_text()
+    assert text.startswith("valley of x and y.\n300 steps.\n")
+    assert "to 0.1 %" in text
+    assert "nan" not in text
 
 
 def test_every_optimizer_has_a_row():
@@ -174,14 +179,14 @@ def test_every_optimizer_has_a_row():
 
 
 def test_full_batch_means_one_step_in_an_epoch():
-    assert one_run(problem_of("diabetes"), "rprop").steps[-1] == 5
-    assert one_run(problem_of("diabetes"), "adam").steps[-1] == 5 * 6
+    assert one_run(load_task("diabetes"), "rprop").steps[-1] == 5
+    assert one_run(load_task("diabetes"), "adam").steps[-1] == 5 * 6
 
 
-@pytest.mark.parametrize("name", ["diabetes", "breast_cancer"])
+@pytest.mark.parametrize("name", TASKS)
 def test_same_seed_same_answer(name):
     def answer(seed):
-        text = json.dumps(as_dict(compare(name, settings=settings(rates=(0.01, 1.0), seed=seed))))
+        text = json.dumps(as_dict(compare(name, settings=settings(rates=(0.01, 1.0), epochs=2, seed=seed))))
         return re.sub(r'"seconds\w*": (\[.*?\]|[^,}]*)', "", text)
 
     first = answer(4)
@@ -193,7 +198,7 @@ def test_same_seed_same_answer(name):
 def test_the_best_rate_is_the_one_with_the_lowest_final_loss():
     rates = (1e-4, 1e-2, 1e-1, 10.0)
     (row,) = compare("diabetes", settings=settings("adam", rates=rates, epochs=20)).rows
-    final = {lr: one_run(problem_of("diabetes"), "adam", rates=(lr,), epochs=20).losses[-1] for lr in rates}
+    final = {lr: one_run(load_task("diabetes"), "adam", rates=(lr,), epochs=20).losses[-1] for lr in rates}
     assert row.run.lr == min(final, key=final.get)
     assert row.run.losses[-1] == final[row.run.lr]
 
@@ -201,7 +206,8 @@ def test_the_best_rate_is_the_one_with_the_lowest_final_loss():
 def test_outcomes_and_steps_agree_with_the_curve():
     result = compare("diabetes", settings=settings(rates=(1e-3, 1e-1), epochs=50))
     assert {"converged", "not yet"} <= {row.outcome for row in result.rows}
-    border = (1 + WITHIN) * result.best_known_loss
+    border = result.converged_loss
+    assert (border - result.best_known_loss) / (1.0 - result.best_known_loss) == pytest.approx(0.01, rel=1e-12)
     for row in result.rows:
         assert (row.outcome == "converged") == (row.run.losses[-1] <= border)
         if row.outcome == "converged":
@@ -213,18 +219,63 @@ def test_outcomes_and_steps_agree_with_the_curve():
 
 
 def test_who_leaves_the_best_again_has_not_converged():
-    problem = problem_of("diabetes")
-    run = replace(one_run(problem, "sgd"), steps=np.arange(4), losses=np.array([1.0, 0.5, 0.504, 0.506]))
-    row = judge([run], 0.5)
+    task = load_task("diabetes")
+    run = replace(one_run(task, "sgd"), steps=np.arange(4), losses=np.array([1.0, 0.5, 0.504, 0.506]))
+    row = judge([run], 0.505)
     assert (row.outcome, row.steps_to_best, row.seconds_to_best) == ("not yet", None, None)
-    row = judge([replace(run, losses=np.array([1.0, 0.5, 0.506, 0.504]))], 0.5)
+    row = judge([replace(run, losses=np.array([1.0, 0.5, 0.506, 0.504]))], 0.505)
     assert (row.outcome, row.steps_to_best, row.seconds_to_best) == ("converged", 1, run.seconds[1])
 
 
 def test_a_run_below_scikit_learns_minimum_is_the_best_known():
-    problem = problem_of("diabetes")
-    run = replace(one_run(problem, "sgd"), losses=np.array([1.0, 0.25, 0.5]))
-    assert summary(problem, settings("sgd"), [run]).best_known_loss == 0.25
+    task = load_task("diabetes")
+    run = replace(one_run(task, "sgd"), losses=np.array([1.0, 0.25, 0.5]))
+    assert summary(task, settings("sgd"), [run]).best_known_loss == 0.25
+
+
+def test_of_equally_good_rates_the_fastest_is_the_best():
+    run = replace(one_run(load_task("diabetes"), "sgd"), steps=np.arange(4))
+    slow = replace(run, lr=1.0, losses=np.array([1.0, 0.9, 0.8, 0.1]))
+    fast = replace(run, lr=2.0, losses=np.array([1.0, 0.9, 0.1, 0.1 + 0.5 * TIE]))
+    worse = replace(run, lr=3.0, losses=np.array([1.0, 0.1, 0.1, 0.1 + 2 * TIE]))
+    assert judge([slow, fast, worse], 0.2).run is fast
+    assert judge([slow, worse], 0.2).run is slow
+
+
+def test_a_best_rate_at_the_edge_is_marked(cli, tmp_path):
+    arguments = ["diabetes", "--optimizers", "sgd,adadelta", "--lr", "0.003,0.03,0.3", "--json", "all.json"]
+    code, output = cli(*arguments)
+    assert code == 0
+    assert re.search(r"^sgd +0\.03 ", output, re.MULTILINE)
+    assert re.search(r"^adadelta +0\.3\* ", output, re.MULTILINE)
+    assert "* The lowest or the highest lr that was tried" in output
+    rows = json.loads((tmp_path / "all.json").read_text())["optimizers"]
+    assert [row["lr_at_edge"] for row in rows] == [False, True]
+    code, output = cli("diabetes", "--optimizers", "sgd,adadelta", "--lr", "0.1")  # there is no edge
+    assert code == 0
+    assert "*" not in output
+
+
+def test_rates_that_diverged_are_summed_up(cli):
+    output = cli("diabetes", "--optimizers", "sgd", "--epochs", 5)[1]
+    assert "Diverged at lr 0.3 and above: sgd." in output
+    result = compare("diabetes", settings=settings("sgd", rates=(0.1, 0.3, 1.0, 3.0)))
+    result = replace(result, rows=(replace(result.rows[0], diverged_rates=(0.1, 1.0, 3.0)),))  # with a gap
+    console = Console(record=True, file=io.StringIO())
+    show(console, result)
+    assert "Diverged at lr 0.1, 1, 3: sgd." in console.export_text()
+
+
+def test_where_no_minimum_is_known_the_best_run_counts(cli):
+    result = compare("mlp", settings=settings("sgd", "adam", rates=(0.01, 0.1), epochs=2))
+    finished = [
+        run for name in ("sgd", "adam") for run in runs(result.task, replace(result.settings, optimizers=(name,)))
+    ]
+    assert result.best_known_loss == min(run.losses.min() for run in finished)
+    assert any(row.outcome == "converged" for row in result.rows)
+    code, output = cli("mlp", "--optimizers", "sgd", "--epochs", 1)
+    assert code == 0
+    assert "the lowest of all runs here, as the minimum is not known" in re.sub(r"\s+", " ", output)
 
 
 def test_rates_are_tried_once_from_the_smallest_on():
@@ -233,7 +284,7 @@ def test_rates_are_tried_once_from_the_smallest_on():
 
 def test_progress_goes_from_nothing_to_the_whole():
     shares = []
-    for _ in runs(problem_of("diabetes"), settings("sgd", "adam", rates=(0.01, 0.1)), shares.append):
+    for _ in runs(load_task("diabetes"), settings("sgd", "adam", rates=(0.01, 0.1)), shares.append):
         pass
     assert 0 < shares[0] < 0.01
     assert shares == sorted(shares)
@@ -241,15 +292,15 @@ def test_progress_goes_from_nothing_to_the_whole():
 
 
 def test_measuring_is_bounded_and_not_timed(monkeypatch):
-    objective, calls = Problem.objective, []
+    objective, calls = Linear.objective, []
 
-    def slow(problem, weights):
+    def slow(task, weights):
         calls.append(1)
         time.sleep(0.005)
-        return objective(problem, weights)
+        return objective(task, weights)
 
-    monkeypatch.setattr(Problem, "objective", slow)
-    run = one_run(problem_of("diabetes"), "sgd", epochs=10)
+    monkeypatch.setattr(Linear, "objective", slow)
+    run = one_run(load_task("diabetes"), "sgd", epochs=10)
     assert 20 < len(calls) <= 1 + 20 + 2 * 10
     assert run.seconds[-1] < 0.005 * len(calls)
     assert np.all(np.diff(run.seconds) > 0)
@@ -269,11 +320,11 @@ def test_divergence_is_reported_with_its_step():
     result = compare("diabetes", settings=settings("sgd", rates=(10.0,)))
     (row,) = result.rows
     assert (row.outcome, row.diverged_rates, row.steps_to_best) == ("diverged", (10.0,), None)
-    problem, weights = problem_of("diabetes"), np.zeros(11)
+    task, weights = load_task("diabetes"), np.zeros(11)
     losses = []
-    for x, y in list(batches(problem, 64, 1, 0))[: row.diverged_at]:
-        weights -= 10.0 * problem.gradient(weights, x, y)
-        losses.append(problem.objective(weights))
+    for x, y in list(batches(task.rows, 64, 1, 0))[: row.diverged_at]:
+        weights -= 10.0 * task.gradient([weights], x, y)[0]
+        losses.append(task.objective([weights]))
     assert losses[-1] > LIMIT > max(losses[:-1])
     assert np.all(np.isfinite(row.run.losses))
 
@@ -294,8 +345,8 @@ def test_a_rate_that_diverged_is_not_the_best():
 
 
 def test_an_overflow_is_a_divergence_too():
-    problem = problem_of("diabetes")
-    run = one_run(problem, "gradient_scaled", rates=(1e300,))
+    task = load_task("diabetes")
+    run = one_run(task, "gradient_scaled", rates=(1e300,))
     assert run.overflowed_at == 1
     assert run.held_out_loss is None
     assert list(run.steps) == [0]
@@ -323,18 +374,32 @@ def test_no_nan_in_table_or_json(cli, tmp_path):
     assert by_name["adagrad"]["loss"] == by_name["adagrad"]["curve"]["loss"][-1]
 
 
+@pytest.mark.parametrize(("scale", "shift"), [(1e7, 0.0), (1.0, -24.2)])
+def test_the_limit_follows_the_start(scale, shift):
+    """A loss that is large from the start, or rises from 0, has not diverged."""
+
+    class Moved(Valley):
+        def objective(self, params):
+            return scale * super().objective(params) + shift
+
+    run = one_run(Moved(), "sgd", rates=(2e-3,))
+    assert run.losses[0] == scale * rosen([-1.2, 1.0]) + shift
+    assert run.losses[1] > run.losses[0]
+    assert run.overflowed_at is None
+
+
 # ---------------------------------------------------------------------------- CSV files
 
 
 def write_csv(path, columns, rows):
     path.write_text("\n".join([",".join(columns), *(",".join(map(str, row)) for row in rows)]) + "\n")
-    return str(path)
+    return path
 
 
 def test_a_csv_is_the_data_set_it_was_written_from(tmp_path):
     data = load_diabetes(scaled=False)
     path = write_csv(tmp_path / "d.csv", ["out", *data.feature_names], np.column_stack([data.target, data.data]))
-    found, bundled = load_data(path, "out"), load_data("diabetes")
+    found, bundled = load_csv(path, "out"), diabetes()
     assert found.classes is None
     assert (found.name, found.target, found.columns) == ("d", "out", bundled.columns)
     assert np.array_equal(found.x, bundled.x)
@@ -345,7 +410,7 @@ def test_a_csv_is_the_data_set_it_was_written_from(tmp_path):
 def test_two_values_are_classes(tmp_path, names):
     data = load_breast_cancer()
     rows = [[*x, names[y]] for x, y in zip(data.data, data.target, strict=True)]
-    found = load_data(write_csv(tmp_path / "c.csv", [*map(str, range(30)), "kind"], rows), "kind")
+    found = load_csv(write_csv(tmp_path / "c.csv", [*map(str, range(30)), "kind"], rows), "kind")
     assert np.array_equal(found.y, data.target)
     assert found.classes == (names if names[0] != "-0.5" else ("-0.5", "1000.0"))
     assert np.array_equal(found.x, data.data)
@@ -355,7 +420,7 @@ def test_constant_columns_do_no_harm(tmp_path):
     random = np.random.default_rng(0)
     rows = [[0.1, x, 2 * x + e] for x, e in random.normal(size=(50, 2))]
     path = write_csv(tmp_path / "c.csv", ["a", "b", "y"], rows)
-    (row,) = compare(path, "y", settings("adam", epochs=100, rates=(0.1,))).rows
+    (row,) = compare(str(path), "y", settings("adam", epochs=100, rates=(0.1,))).rows
     assert row.outcome == "converged"
 
 
@@ -401,7 +466,7 @@ def test_a_csv_that_cannot_be_used_is_one_line(cli, tmp_path, rows, target, mess
 
 def test_a_target_alone_is_not_enough(tmp_path):
     with pytest.raises(DataError, match="no column besides 'y'"):
-        load_data(write_csv(tmp_path / "t.csv", ["y"], [[i] for i in range(20)]), "y")
+        load_csv(write_csv(tmp_path / "t.csv", ["y"], [[i] for i in range(20)]), "y")
 
 
 def test_a_target_that_only_varies_where_it_is_held_out(tmp_path):
@@ -410,7 +475,7 @@ def test_a_target_that_only_varies_where_it_is_held_out(tmp_path):
     refused = 0
     for seed in range(100):
         try:
-            Problem.of(load_data(path, "y"), seed)
+            load_task(str(path), "y", seed)
         except DataError as error:
             refused += 1
             assert "'y' is 0.0 in every training row" in str(error)  # noqa: PT017
@@ -421,7 +486,7 @@ def test_a_target_that_only_varies_where_it_is_held_out(tmp_path):
     ("arguments", "message"),
     [
         (["diabets"], "there is no file diabets; did you mean diabetes?"),
-        (["nowhere.csv"], "there is no file nowhere.csv; the bundled data sets are breast_cancer and diabetes"),
+        (["nowhere.csv"], "there is no file nowhere.csv; the built-in tasks are diabetes, breast_cancer, "),
         (["empty.csv", "--target", "y"], "empty.csv is not a CSV file: No columns"),
         (["binary.csv", "--target", "y"], "binary.csv is not a CSV file: "),
         (["diabetes", "--target", "y"], "--target is for CSV files"),

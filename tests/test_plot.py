@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -30,7 +33,7 @@ def test_loss_curves(result):
     assert loss_curves(result, ax) is ax
     assert ax.get_title() == "diabetes, batches of at most 64 rows"
     assert ax.get_xlabel() == "epochs (passes over the training rows)"
-    assert ax.get_ylabel() == "training loss above the best known loss (%)"
+    assert ax.get_ylabel() == "training loss above the best known (% of that at the start)"
     assert ax.get_yscale() == "log"
     *curves, border = ax.lines
     assert list(border.get_ydata()) == [1.0, 1.0]
@@ -40,11 +43,26 @@ def test_loss_curves(result):
     for line in curves:
         run = rows[line.get_label()]
         assert np.array_equal(line.get_xdata(), run.epochs)
-        np.testing.assert_allclose(line.get_ydata(), 100 * (run.losses / result.best_known_loss - 1), rtol=1e-12)
+        best, start = result.best_known_loss, run.losses[0]
+        np.testing.assert_allclose(line.get_ydata(), 100 * (run.losses - best) / (start - best), rtol=1e-12)
     ends = [line.get_ydata()[-1] for line in curves]
     assert ends == sorted(ends, reverse=True)
     assert [text.get_text() for text in ax.get_legend().get_texts()] == [line.get_label() for line in curves]
     assert len({(line.get_color(), str(line._dash_pattern)) for line in curves}) == len(curves)
+
+
+def test_a_task_without_rows(result):
+    task = SimpleNamespace(name="valley", rows=(), within=0.001)
+    ax = loss_curves(replace(result, task=task), Figure().subplots())
+    assert ax.get_title() == "valley"
+    assert ax.get_xlabel() == "steps"
+    assert list(ax.lines[-1].get_ydata()) == [0.1, 0.1]
+
+
+def test_a_start_that_is_the_best(result):
+    rows = tuple(replace(row, run=replace(row.run, losses=np.zeros_like(row.run.losses))) for row in result.rows)
+    ax = loss_curves(replace(result, rows=rows, best_known_loss=0.0), Figure().subplots())
+    assert all(np.isfinite(line.get_ydata()).all() for line in ax.lines)
 
 
 def test_diverged_runs_leave_the_picture_but_stay_in_the_legend():

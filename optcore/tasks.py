@@ -1,0 +1,314 @@
+"""What ``optcore compare`` trains: linear models and a small neural network."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from optcore import data as data_sets
+from optcore.data import Data, DataError, load_csv
+
+__all__ = ["TASKS", "Linear", "MultiLayerPerceptron", "Task", "load_task"]
+
+L2 = 1e-3  # without it, the classes of breast_cancer can be separated and the logistic loss has no minimum
+
+
+class Task(Protocol):
+    """A loss to be minimized, as a function of a list of arrays."""
+
+    @property
+    def name(self) -> str:
+        """In the titles of pictures and in the names of files."""
+
+    @property
+    def heading(self) -> str:
+        """What is minimized, in a line or more."""
+
+    @property
+    def rows(self) -> tuple[np.ndarray, ...]:
+        """Arrays with one entry per training row, from which batches are taken; empty where there are no rows."""
+
+    @property
+    def held_out_rows(self) -> int:
+        """How many rows are not trained on."""
+
+    @property
+    def epochs(self) -> int:
+        """How many are enough to tell optimizers apart. Without rows, an epoch is one step."""
+
+    @property
+    def within(self) -> float:
+        """An optimizer has converged where this share, or less, of the way from the start to the best is left."""
+
+    def start(self) -> list[np.ndarray]:
+        """Parameters to begin with, always the same, in new arrays."""
+
+    def gradient(self, params: list[np.ndarray], *batch: np.ndarray) -> list[np.ndarray]:
+        """Of the objective as the rows of a batch show it."""
+
+    def objective(self, params: list[np.ndarray]) -> float:
+        """What is minimized, over all training rows."""
+
+    def held_out_loss(self, params: list[np.ndarray]) -> float | None:
+        """Mean loss of the rows that are held out; None where there are none."""
+
+    def best_known(self) -> tuple[float, str]:
+        """The lowest known objective, infinity if none is, and how it is known."""
+
+    def facts(self) -> dict[str, Any]:
+        """What further belongs into a report, in types that JSON has."""
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """A linear model. The last weight is the intercept, which is not penalised.
+
+    ``objective = mean over the training rows + l2 / 2 * |w|**2``, of squared errors for numbers and of the logistic
+    loss for two classes.
+    """
+
+    data: Data
+    x: np.ndarray
+    y: np.ndarray
+    held_out_x: np.ndarray
+    held_out_y: np.ndarray
+    penalty: np.ndarray
+    epochs: int
+    standardised: bool
+    within = 0.01
+
+    @classmethod
+    def of(cls, data: Data, seed: int = 0, *, l2: float = L2, epochs: int = 200, standardised: bool = True) -> Linear:
+        """Holds out a fifth of the rows; standardises the columns, and a target of numbers, by what is left."""
+        from sklearn.model_selection import train_test_split
+        from sklearn.preprocessing import StandardScaler
+
+        x, held_out_x, y, held_out_y = train_test_split(
+            data.x, data.y, test_size=0.2, random_state=seed, stratify=None if data.classes is None else data.y
+        )
+        if standardised:
+            scale = StandardScaler().fit(x)
+            x, held_out_x = scale.transform(x), scale.transform(held_out_x)
+            if data.classes is None:
+                mean, deviation = y.mean(), y.std()
+                if np.ptp(y) == 0:
+                    raise DataError(f"the target {data.target!r} is {y[0]} in every training row")
+                y, held_out_y = (y - mean) / deviation, (held_out_y - mean) / deviation
+        x, held_out_x = (np.column_stack([part, np.ones(len(part))]) for part in (x, held_out_x))
+        penalty = np.full(x.shape[1], l2)
+        penalty[-1] = 0.0
+        return cls(data, x, y, held_out_x, held_out_y, penalty, epochs, standardised)
+
+    @property
+    def name(self) -> str:
+        return self.data.name
+
+    @property
+    def heading(self) -> str:
+        data, l2 = self.data, float(self.penalty[0])
+        if data.classes is not None:
+            loss = f"logistic loss of {data.classes[1]} against {data.classes[0]}"
+        elif self.standardised:
+            loss = "mean squared error of the standardised target, so that predicting the mean costs 1"
+        else:
+            loss = "mean squared error"
+        columns = f"{len(data.columns)} columns" + ("" if self.standardised else " as they are")
+        return (
+            f"{data.name}: {data.target} from {columns}; {len(self.y)} training rows, {len(self.held_out_y)} held "
+            f"out.\nTraining loss: {loss}{f'; with {l2:g}/2 |w|^2' if l2 else ''}."
+        )
+
+    @property
+    def rows(self) -> tuple[np.ndarray, ...]:
+        return self.x, self.y
+
+    @property
+    def held_out_rows(self) -> int:
+        return len(self.held_out_y)
+
+    def start(self) -> list[np.ndarray]:
+        return [np.zeros(self.x.shape[1])]
+
+    def loss(self, weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> float:
+        """Mean loss of some rows, without the penalty."""
+        predicted = x @ weights
+        if self.data.classes is None:
+            return float(np.mean(np.square(predicted - y)))
+        return float(np.mean(np.logaddexp(0.0, predicted) - y * predicted))
+
+    def objective(self, params: list[np.ndarray]) -> float:
+        (weights,) = params
+        return self.loss(weights, self.x, self.y) + float(self.penalty @ np.square(weights)) / 2
+
+    def held_out_loss(self, params: list[np.ndarray]) -> float:
+        """Without the penalty."""
+        return self.loss(params[0], self.held_out_x, self.held_out_y)
+
+    def gradient(self, params: list[np.ndarray], *batch: np.ndarray) -> list[np.ndarray]:
+        (weights,), (x, y) = params, batch
+        predicted = x @ weights
+        error = 2 * (predicted - y) if self.data.classes is None else 1 / (1 + np.exp(-predicted)) - y
+        return [error @ x / len(y) + self.penalty * weights]
+
+    def best_params(self) -> list[np.ndarray]:
+        """The minimum, as scikit-learn finds it: in closed form for numbers, by Newton's method for classes."""
+        from sklearn.linear_model import LogisticRegression, Ridge
+
+        rows, l2 = len(self.y), self.penalty[0]
+        if self.data.classes is None:
+            model = Ridge(alpha=l2 * rows / 2, solver="svd").fit(self.x[:, :-1], self.y)
+        else:
+            model = LogisticRegression(C=1 / (l2 * rows), solver="newton-cholesky", tol=1e-10, max_iter=1000)
+            model.fit(self.x[:, :-1], self.y)
+        return [np.append(model.coef_, model.intercept_)]
+
+    def best_known(self) -> tuple[float, str]:
+        return self.objective(self.best_params()), "the minimum that scikit-learn finds"
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "target": self.data.target,
+            "classes": self.data.classes and list(self.data.classes),
+            "columns": list(self.data.columns),
+            "l2": float(self.penalty[0]),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class MultiLayerPerceptron:
+    """A neural network with one hidden layer of tanh and a softmax, on scikit-learn's digits of 8 times 8 pixels.
+
+    ``objective = mean cross-entropy of the training rows + l2 / 2 * (|w1|**2 + |w2|**2)``; no intercept is penalised.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    held_out_x: np.ndarray
+    held_out_y: np.ndarray
+    first: list[np.ndarray]
+    l2: float
+    name = "mlp"
+    epochs = 20
+    within = 0.01
+
+    @classmethod
+    def of(cls, seed: int = 0, hidden: int = 32, l2: float = 1e-3) -> MultiLayerPerceptron:
+        """Holds out a fifth of the rows, and draws the first weights (Glorot & Bengio 2010, equation 16)."""
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+
+        x, labels = load_digits(return_X_y=True)
+        parts = train_test_split(x / 16, np.eye(10)[labels], test_size=0.2, random_state=seed, stratify=labels)
+        x, held_out_x, y, held_out_y = parts
+        random = np.random.default_rng(seed)
+        first = []
+        for before, behind in ((x.shape[1], hidden), (hidden, y.shape[1])):
+            limit = math.sqrt(6 / (before + behind))
+            first += [random.uniform(-limit, limit, (before, behind)), np.zeros(behind)]
+        return cls(x, y, held_out_x, held_out_y, first, l2)
+
+    @property
+    def heading(self) -> str:
+        pixels, hidden = self.first[0].shape
+        return (
+            f"mlp: which digit, from {pixels} pixels, by {hidden} hidden units (tanh) and a softmax; "
+            f"{len(self.y)} training rows, {len(self.held_out_y)} held out.\n"
+            f"Training loss: mean cross-entropy; with {self.l2:g}/2 (|w1|^2 + |w2|^2)."
+        )
+
+    @property
+    def rows(self) -> tuple[np.ndarray, ...]:
+        return self.x, self.y
+
+    @property
+    def held_out_rows(self) -> int:
+        return len(self.held_out_y)
+
+    def start(self) -> list[np.ndarray]:
+        return [p.copy() for p in self.first]
+
+    def forward(self, params: list[np.ndarray], x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Values of the hidden units, and logarithms of the probabilities."""
+        w1, b1, w2, b2 = params
+        hidden = np.tanh(x @ w1 + b1)
+        scores = hidden @ w2 + b2
+        scores -= scores.max(axis=1, keepdims=True)  # exp must not overflow
+        return hidden, scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+
+    def loss(self, params: list[np.ndarray], x: np.ndarray, y: np.ndarray) -> float:
+        """Mean loss of some rows, without the penalty."""
+        return -float(np.sum(y * self.forward(params, x)[1])) / len(y)
+
+    def objective(self, params: list[np.ndarray]) -> float:
+        w1, _, w2, _ = params
+        return self.loss(params, self.x, self.y) + self.l2 / 2 * float(np.sum(w1 * w1) + np.sum(w2 * w2))
+
+    def held_out_loss(self, params: list[np.ndarray]) -> float:
+        """Without the penalty."""
+        return self.loss(params, self.held_out_x, self.held_out_y)
+
+    def gradient(self, params: list[np.ndarray], *batch: np.ndarray) -> list[np.ndarray]:
+        (w1, _, w2, _), (x, y) = params, batch
+        hidden, logarithms = self.forward(params, x)
+        error = (np.exp(logarithms) - y) / len(y)
+        behind = (error @ w2.T) * (1 - hidden * hidden)
+        return [
+            x.T @ behind + self.l2 * w1,
+            behind.sum(axis=0),
+            hidden.T @ error + self.l2 * w2,
+            error.sum(axis=0),
+        ]
+
+    def best_known(self) -> tuple[float, str]:
+        return math.inf, (
+            "the lowest of all runs here, as the minimum is not known: whoever found it has converged by definition, "
+            "and a lower one would change what the others are called"
+        )
+
+    def facts(self) -> dict[str, Any]:
+        w1, _, w2, _ = self.first
+        return {"layers": [len(w1), *w2.shape], "l2": self.l2}
+
+
+TASKS: dict[str, Callable[[int], Task]] = {
+    "diabetes": lambda seed: Linear.of(data_sets.diabetes(), seed),
+    "breast_cancer": lambda seed: Linear.of(data_sets.breast_cancer(), seed),
+    "badly_scaled": lambda seed: Linear.of(data_sets.badly_scaled(), seed, l2=0.0, standardised=False),
+    "sparse_linear": lambda seed: Linear.of(data_sets.sparse_linear(), seed, l2=3e-4, epochs=50, standardised=False),
+    "mlp": lambda seed: MultiLayerPerceptron.of(seed),
+}
+"""Built-in tasks by name, made from a seed."""
+
+
+def load_task(source: str, target: str | None = None, seed: int = 0) -> Task:
+    """A built-in task by name, or a linear model of a CSV file.
+
+    Parameters
+    ----------
+    source : str
+        A name in ``TASKS``, or the path of a CSV file with a header and numbers.
+    target : str, optional
+        The column of the CSV file to be predicted. With two different values, numbers or text, it is a class.
+    seed : int
+        Of the rows that are held out, and of the first weights of ``mlp``.
+
+    Raises
+    ------
+    DataError
+        The file or its contents cannot be used.
+    """
+    if source in TASKS:
+        if target is not None:
+            raise DataError(f"--target is for CSV files; {source} has its own target")
+        return TASKS[source](seed)
+    if not Path(source).is_file():
+        close = difflib.get_close_matches(source, TASKS, n=1)
+        hint = f"; did you mean {close[0]}?" if close else f"; the built-in tasks are {', '.join(TASKS)}"
+        raise DataError(f"{source} is a folder" if Path(source).is_dir() else f"there is no file {source}{hint}")
+    return Linear.of(load_csv(Path(source), target), seed)
