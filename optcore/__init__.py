@@ -8,7 +8,9 @@ except ModuleNotFoundError:
         "or compile it here: pip install -e ."
     ) from None
 
+from optcore._minimize import minimize, scipy_method
 from optcore.feedback import BackOff, Plateau
+from optcore.finite_differences import check_grad
 from optcore.optimizer import CATALOGUE, EMA, Optimizer, Polyak, load
 from optcore.optimizers import (
     FTRL,
@@ -108,5 +110,8 @@ __all__ = [
     "Velocity",
     "Warmup",
     "WarmupStableDecay",
+    "check_grad",
     "load",
+    "minimize",
+    "scipy_method",
 ]
