@@ -11,19 +11,22 @@ import dataclasses
 import functools
 import inspect
 import math
+import sys
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from optcore._descent import Descent, Function
 from optcore.domains import NOT_NEGATIVE, check_number, nearest
 from optcore.feedback import Feedback
 from optcore.finite_differences import Objective, relative_steps, starting_point
 from optcore.optimizer import CATALOGUE, Optimizer
 from optcore.results import new_style, progress_bar, result_class
 from optcore.schedules import Schedule
-from optcore.stopping import MESSAGES, SUCCESSES, Record, Settings, Status, Stopping
+from optcore.stopping import MESSAGES, SUCCESSES, Settings, Status
 
 __all__ = ["minimize", "scipy_method"]
 
@@ -106,11 +109,11 @@ class Point(NamedTuple):
 
 
 class Run:
-    """One minimization: all that changes while it goes on, so that an interruption finds it whole."""
+    """One minimization. All that changes with a point changes in one compiled call: an interruption finds it whole."""
 
     def __init__(
         self,
-        objective: Objective,
+        objective: Objective | Function,
         x: np.ndarray,
         bounds: tuple[np.ndarray, np.ndarray] | None,
         cls: type[Optimizer],
@@ -138,12 +141,12 @@ class Run:
             self.averages = False
         if settings.returns == "averaged" and not self.averages:
             raise ValueError('returns="averaged" needs averaging=optcore.EMA() or optcore.Polyak() in the options')
-        self.record, self.stopping = Record(settings.history, x.size), Stopping(settings)
-        self.best: Point | None = None  # of those that have been judged, with arrays of their own
-        self.last: Point | None = None  # kept where it is needed
+        self.points = Descent(x, self.g, bounds, settings, settings.returns == "last")
         self.average: Point | None = None
-        self.keep_last = settings.xtol is not None or settings.returns == "last"
-        self.loss = self.largest = self.norm = math.nan
+        seconds = settings.max_seconds
+        self.deadline = math.inf if seconds is None else time.perf_counter() + seconds
+        self.compiled = isinstance(objective, Function) and self.call_back is None and self.feedback is None
+        self.steps_at_once = 16
 
     def make_optimizer(self) -> None:
         """A new one at x, with the learning rate that belongs to this many restarts."""
@@ -163,23 +166,71 @@ class Run:
             keywords["bounds"] = self.bounds
         self.optimizer = self.cls(self.x, self.g, **keywords)
 
+    @property
+    def step(self) -> int:
+        """Steps so far, those before a restart included."""
+        return self.points.size - 1
+
     def go(self) -> Status:
         """Steps until there is a reason to stop."""
-        self.evaluate(math.nan)
-        while (status := self.judge()) is None:
-            if self.feedback is not None:  # after a restart, of the point gone back to
-                self.feedback.update(self.best.loss if self.optimizer.t == 0 and self.best else self.loss)
-            t = self.optimizer.t
-            self.optimizer.step()
-            self.evaluate(self.lr(t) if callable(self.lr) else math.nan if self.lr is None else self.lr)
+        status = self.evaluate(math.nan)
+        while status is None:
+            status = self.advance()
+            if self.bar is not None:
+                self.bar.set_postfix_str(f"loss {self.points.loss:.6g}", refresh=False)
+                self.bar.update(self.step - self.bar.n)
         if self.returned(status) == "averaged":
             self.evaluate_average()
         return status
 
+    def advance(self) -> Status | None:
+        """One step, or several where nobody wants to look in between."""
+        if self.compiled:
+            begin = time.perf_counter()
+            lr = math.nan if self.lr is None or callable(self.lr) else self.lr
+            status = self.points.run(self.optimizer, self.objective, self.steps_at_once, lr)
+            # Long enough for the way there not to matter, short enough for Ctrl-C and the clock.
+            self.steps_at_once = self.steps_at_once * 2 if time.perf_counter() - begin < 0.01 else 16
+            return self.diverged() if status == Status.DIVERGED else self.in_time(status)
+        if self.feedback is not None:  # after a restart, of the point gone back to
+            self.feedback.update(self.points.best_loss if self.optimizer.t == 0 and self.step else self.points.loss)
+        t = self.optimizer.t
+        self.optimizer.step()
+        return self.evaluate(self.lr(t) if callable(self.lr) else math.nan if self.lr is None else self.lr)
+
+    def evaluate(self, lr: float) -> Status | None:
+        """Loss and gradient at x, and what follows from them; ``lr`` is that of the step which led here."""
+        loss = self.objective(self.x, self.g) if np.isfinite(self.x).all() else math.nan
+        if not self.points.observe(loss, lr):
+            return self.diverged()
+        if self.step and self.call_back is not None:
+            try:
+                self.call_back(result_class()(x=self.x.copy(), fun=loss))
+            except StopIteration:
+                return Status.CALLBACK
+        return self.in_time(self.points.decide())
+
+    def in_time(self, status: int | None) -> Status | None:
+        if status is None:
+            return Status.TIME if time.perf_counter() >= self.deadline else None
+        return Status(status)
+
+    def diverged(self) -> Status | None:
+        """Starts again from the best point, where that is wanted."""
+        if self.step == 0:
+            finite = math.isfinite(self.points.loss) and math.isfinite(self.points.largest)
+            return Status.DIVERGED if finite else Status.START
+        if self.best() is None or self.restarts == self.settings.restarts or self.step >= self.settings.maxiter:
+            return Status.DIVERGED
+        self.restarts += 1
+        self.points.go_back()
+        self.make_optimizer()
+        return None
+
     def returned(self, status: Status) -> str:
         """Which point is to be returned."""
         returns = self.settings.returns
-        if self.best is None or (returns is None and status in (Status.GRADIENT, Status.TARGET)):
+        if self.best() is None or (returns is None and status in (Status.GRADIENT, Status.TARGET)):
             return "here"
         if returns in ("best", "last"):
             return returns
@@ -194,88 +245,53 @@ class Run:
         if math.isfinite(loss) and np.isfinite(g).all():
             self.average = Point(loss, x, g)
 
-    def evaluate(self, lr: float) -> None:
-        """Loss and gradient at x, and a row about them; ``lr`` is that of the step which led here."""
-        x, g = self.x, self.g
-        if np.isfinite(x).all():
-            self.loss = self.objective(x, g)
-            self.largest = self.norm = float(np.abs(g).max())
-            if self.bounds is not None:  # what leads out of the bounds does not count
-                self.norm = float(np.abs(np.clip(g, x - self.bounds[1], x - self.bounds[0])).max())
-        else:
-            self.loss = self.largest = self.norm = math.nan
-        self.record.append(self.loss, self.norm, lr, x)
-        if self.bar is not None:
-            self.bar.set_postfix_str(f"loss {self.loss:.6g}", refresh=False)
-            self.bar.update(self.record.size - 1 - self.bar.n)
-
-    def judge(self) -> Status | None:
-        """Keeps what is to be kept of this point, and decides whether it is the last."""
-        step, x = self.record.size - 1, self.x
-        if self.stopping.diverged(self.loss, self.largest):
-            return self.diverged(step)
-        moved = size = math.inf
-        if self.settings.xtol is not None and self.last is not None:
-            moved, size = float(np.abs(x - self.last.x).max()), float(np.abs(x).max())
-        # Each is one assignment, so that an interruption finds a whole point.
-        if self.best is None or self.loss < self.best.loss:
-            self.best = Point(self.loss, x.copy(), self.g.copy())
-        if self.keep_last:
-            self.last = Point(self.loss, x.copy(), self.g.copy())
-        if step and self.call_back is not None:
-            try:
-                self.call_back(result_class()(x=x.copy(), fun=self.loss))
-            except StopIteration:
-                return Status.CALLBACK
-        return self.stopping.status(step, self.loss, self.norm, moved, size)
-
-    def diverged(self, step: int) -> Status | None:
-        if step == 0:
-            return Status.DIVERGED if math.isfinite(self.loss) and math.isfinite(self.largest) else Status.START
-        if self.best is None or self.restarts == self.settings.restarts or step >= self.settings.maxiter:
-            return Status.DIVERGED
-        self.restarts += 1
-        self.x[...] = self.best.x
-        self.g[...] = self.best.g
-        if self.keep_last:
-            self.last = self.best
-        self.make_optimizer()
-        self.stopping.restarted()
-        return None
+    def best(self) -> Point | None:
+        points = self.points
+        return Point(points.best_loss, points.best_x, points.best_g) if math.isfinite(points.best_loss) else None
 
     def reason(self) -> str:
         """What was wrong with the last point."""
+        loss = self.points.loss
         if not np.isfinite(self.x).all():
             return "x is not finite"
-        if not math.isfinite(self.loss):
-            return f"the loss is {self.loss}"
-        if not math.isfinite(self.largest):
+        if not math.isfinite(loss):
+            return f"the loss is {loss}"
+        if not math.isfinite(self.points.largest):
             index = int(np.argmin(np.isfinite(self.g)))
             return f"element {index} of the gradient is {self.g[index]}"
-        return f"the loss is {self.loss:g}, above divergence={self.settings.divergence:g}"
+        return f"the loss is {loss:g}, above divergence={self.settings.divergence:g}"
 
     def result(self, status: Status) -> Any:
         message = MESSAGES[status]
         if status in (Status.DIVERGED, Status.START):
-            message = message.format(step=self.record.size - 1, reason=self.reason())
-        here = Point(self.loss, self.x, self.g)
-        kept = {"here": here, "best": self.best, "last": self.last, "averaged": self.average}
-        point = kept[self.returned(status)] or self.best or here
+            message = message.format(step=self.step, reason=self.reason())
+        points, here = self.points, Point(self.points.loss, self.x, self.g)
+        last = Point(points.last_loss, points.last_x, points.last_g)
+        kept = {"here": here, "best": self.best(), "last": last, "averaged": self.average}
+        point = kept[self.returned(status)] or self.best() or here
         fields = {
             "message": message,
             "success": status in SUCCESSES,
             "status": int(status),
             "fun": point.loss,
             "x": point.x,
-            "nit": self.record.size - 1,
+            "nit": self.step,
             "jac": point.g,
             "nfev": self.objective.nfev,
             "njev": self.objective.njev,
             "restarts": self.restarts,
         }
-        if self.record.columns:
-            fields["history"] = result_class()(self.record.finished())
+        if points.columns:
+            fields["history"] = result_class()(points.history())
         return result_class()(**fields)
+
+
+def compiled_function(fun: Any) -> Function | None:
+    """What SciPy's LowLevelCallable holds, or a capsule, as a function of ours; None for what is neither."""
+    scipy = sys.modules.get("scipy")
+    if scipy is not None and isinstance(fun, scipy.LowLevelCallable):
+        return Function(tuple.__getitem__(fun, 0), fun)
+    return Function(fun) if type(fun).__name__ == "PyCapsule" else None
 
 
 def scaled(lr: Any, factor: float) -> Any:
@@ -302,8 +318,11 @@ def minimize(
 
     Parameters
     ----------
-    fun : callable
-        ``fun(x, *args)`` returns the loss, a number. x is a copy, float64 of shape (n,).
+    fun : callable, scipy.LowLevelCallable, or capsule
+        ``fun(x, *args)`` returns the loss, a number. x is a copy, float64 of shape (n,). Or a compiled function
+        ``double fun(int n, const double *x, double *gradient, void *data)`` that also writes the gradient: the loop
+        then runs without Python, some milliseconds at a time. A capsule is named after its signature, as those in the
+        ``__pyx_capi__`` of a Cython module are.
     x0 : array_like, shape (n,)
         The start. It is not changed. A number has shape (1,). Outside of the bounds, it is moved to the nearest.
     args : tuple
@@ -415,13 +434,17 @@ def minimize(
         np.clip(x, *limits, out=x)
     lower, upper = limits or (None, None)
     rel_step = relative_steps("finite_diff_rel_step", settings.finite_diff_rel_step, x)
-    objective = Objective(fun, jac, args, lower, upper, rel_step)
+    objective: Objective | Function | None = compiled_function(fun)
+    if objective is None:
+        objective = Objective(fun, jac, args, lower, upper, rel_step)
+    elif (jac is not None and jac is not True) or args != ():
+        raise ValueError("a compiled fun writes the gradient, and has its data in its capsule: leave out jac and args")
     run = Run(objective, x, limits, cls, keywords, settings, callback)
     run.bar = progress_bar(settings.disp, settings.maxiter, "steps")
     try:
         status = run.go()
     except KeyboardInterrupt:
-        if settings.on_interrupt == "raise" or run.best is None:
+        if settings.on_interrupt == "raise" or run.best() is None:
             raise
         status = Status.INTERRUPTED
     finally:

@@ -1,24 +1,16 @@
-"""When a run of :func:`optcore.minimize` ends, and what it writes down on the way.
-
-Limits stand in `Settings`, the decision in `Stopping`, the rows of the history in `Record`. They take and give numbers
-and arrays alone, so that a compiled loop can read the same limits and fill the same arrays.
-"""
+"""Why a run of :func:`optcore.minimize` ends, and the settings that say when. What decides is compiled: ``Descent``."""
 
 from __future__ import annotations
 
-import math
-import time
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
-
-import numpy as np
 
 from optcore.domains import ANY, NOT_NEGATIVE, check_choice, check_number
 from optcore.feedback import SHRINKING
 from optcore.schedules import check_integer
 
-__all__ = ["MESSAGES", "SUCCESSES", "Record", "Settings", "Status", "Stopping"]
+__all__ = ["MESSAGES", "SUCCESSES", "Settings", "Status"]
 
 
 class Status(IntEnum):
@@ -92,83 +84,3 @@ class Settings:
             raise ValueError(f'history must be True, False or "x", got {self.history!r}')
         if self.disp not in (True, False):  # SciPy's is 0 or 1 at times
             raise ValueError(f"disp must be True or False, got {self.disp!r}")
-
-
-class Stopping:
-    """Whether a run ends at a point. The tests stand in the order in which they count."""
-
-    def __init__(self, settings: Settings):
-        self.settings = settings
-        seconds = settings.max_seconds
-        self.deadline = math.inf if seconds is None else time.perf_counter() + seconds
-        self.lowest = math.inf  # what the loss has to fall below by more than ftol
-        self.idle = self.still = 0  # steps in a row without that, and within xtol
-
-    def diverged(self, loss: float, largest: float) -> bool:
-        """Before all others. ``largest`` is the largest absolute value in the gradient."""
-        limit = self.settings.divergence
-        return not (math.isfinite(loss) and math.isfinite(largest)) or (limit is not None and loss > limit)
-
-    def status(self, step: int, loss: float, gradient_norm: float, moved: float, size: float) -> Status | None:
-        """``moved`` is the largest change of an element in the last step, ``size`` the largest absolute value of x."""
-        s = self.settings
-        if s.target is not None and loss <= s.target:
-            return Status.TARGET
-        if s.gtol is not None and gradient_norm <= s.gtol:
-            return Status.GRADIENT
-        if s.xtol is not None and step:
-            self.still = self.still + 1 if moved <= s.xtol * max(1.0, size) else 0
-            if self.still >= s.window:
-                return Status.STEP
-        if s.ftol is not None:
-            if self.lowest - loss > s.ftol * max(1.0, abs(loss)):
-                self.lowest, self.idle = loss, 0
-            else:
-                self.idle += 1
-            if self.idle >= s.window:
-                return Status.LOSS
-        if step >= s.maxiter:
-            return Status.MAXITER
-        if time.perf_counter() >= self.deadline:
-            return Status.TIME
-        return None
-
-    def restarted(self) -> None:
-        self.idle = self.still = 0
-
-
-class Record:
-    """The rows of the history so far, in arrays that double when they are full.
-
-    Parameters
-    ----------
-    history : bool or "x"
-        Whether to keep rows, and x with them. ``size`` counts in any case.
-    n : int
-        Elements of x.
-    """
-
-    def __init__(self, history: bool | str, n: int):
-        self.size = 0
-        self.columns: dict[str, np.ndarray] = {}
-        if history:
-            self.columns = {name: np.empty(256) for name in ("loss", "gradient_norm", "lr")}
-        if history == "x":
-            self.columns["x"] = np.empty((256, n))
-
-    def append(self, loss: float, gradient_norm: float, lr: float, x: np.ndarray) -> None:
-        columns, size = self.columns, self.size
-        if columns:
-            if size == len(columns["loss"]):
-                for name, old in columns.items():
-                    columns[name] = np.empty((2 * size, *old.shape[1:]))
-                    columns[name][:size] = old
-            columns["loss"][size] = loss
-            columns["gradient_norm"][size] = gradient_norm
-            columns["lr"][size] = lr
-            if "x" in columns:
-                columns["x"][size] = x
-        self.size = size + 1  # last, so that an interruption leaves whole rows
-
-    def finished(self) -> dict[str, np.ndarray]:
-        return {"step": np.arange(self.size), **{name: a[: self.size].copy() for name, a in self.columns.items()}}

@@ -14,8 +14,8 @@ import scipy.optimize
 from scipy.optimize import Bounds, OptimizeResult, OptimizeWarning, rosen, rosen_der
 
 import optcore as oc
-from optcore._minimize import Result
 from optcore.finite_differences import SCHEMES
+from optcore.results import Result
 from optcore.stopping import MESSAGES, SUCCESSES, Settings, Status
 
 START = [1.3, 0.7, 0.8, 1.9, 1.2]
@@ -389,7 +389,7 @@ def test_the_same_bits_without_scipy():
         ).split()
         for blocked in (True, False)
     ]
-    assert answers[0][:3] == ["optcore._minimize", "Result", "False"]
+    assert answers[0][:3] == ["optcore.results", "Result", "False"]
     assert answers[1][1:3] == ["OptimizeResult", "True"]
     assert answers[0][3] == answers[1][3]
 

@@ -10,13 +10,14 @@ import time
 import numpy as np
 import pytest
 import scipy.optimize
+from optcore._descent import Descent
 from scipy.optimize import Bounds, rosen, rosen_der
 from test_minimize import START, both, run, same, square, square_der
 
 import optcore as oc
 from optcore._minimize import Run
 from optcore.finite_differences import Objective
-from optcore.stopping import MESSAGES, Record, Settings, Status, Stopping
+from optcore.stopping import MESSAGES, Settings, Status
 
 # ---------------------------------------------------------------------------- the loop
 
@@ -106,12 +107,14 @@ def test_the_history_can_be_left_out():
 
 
 def test_the_arrays_of_the_history_double():
-    record, lengths = Record("x", 2), set()
+    x, g, lengths = np.zeros(2), np.zeros(2), set()
+    points = Descent(x, g, None, Settings(history="x"), False)
     for k in range(2000):
-        record.append(k, k + 1, k + 2, np.array([k, -k]))
-        lengths.add(len(record.columns["loss"]))
+        x[:], g[:] = (k, -k), k + 1
+        points.observe(k, k + 2)
+        lengths.add(len(points.columns["loss"]))
     assert lengths == {256, 512, 1024, 2048}
-    columns = record.finished()
+    columns = points.history()
     for column, first in (("step", 0), ("loss", 0), ("gradient_norm", 1), ("lr", 2)):
         assert np.array_equal(columns[column], np.arange(first, first + 2000))
     assert np.array_equal(columns["x"], np.outer(np.arange(2000), [1, -1]))
@@ -194,16 +197,19 @@ def test_the_order_of_the_tests():
         Status.STEP: {"xtol": 1.0},
         Status.LOSS: {"ftol": 1.0},
         Status.MAXITER: {"maxiter": 1},
-        Status.TIME: {"max_seconds": 0.0},
     }
     order = list(reasons)
     for first in range(len(order)):
         limits = {"gtol": None, "window": 1}
         for status in order[first:]:
             limits.update(reasons[status])
-        stopping = Stopping(Settings(**limits))
-        stopping.lowest = 1.0
-        assert stopping.status(1, 1.0, 1.0, 1.0, 1.0) is order[first]
+        points = Descent(np.ones(1), np.ones(1), None, Settings(**limits), False)
+        for _ in range(2):
+            points.observe(1.0, 0.1)
+            status = points.decide()
+        assert status == order[first]
+    assert run(maxiter=1, max_seconds=0.0, x0=[1e9]).status == Status.TIME  # it is over before the first step
+    assert run(maxiter=0, max_seconds=0.0, x0=[1e9]).status == Status.MAXITER
 
 
 def test_the_point_that_met_the_test_is_returned():
@@ -424,7 +430,7 @@ def test_an_interruption_at_any_line_leaves_a_whole_point(options):
     options = {"lr": 1e-4, "maxiter": 3, "history": "x", **options}
     if "restarts" in options:
         options.update(lr=10.0, divergence=1e3)
-    classes = (Run, Record, Stopping, Objective)
+    classes = (Run, Objective)
     inside = {f.__code__ for cls in classes for f in vars(cls).values() if inspect.isfunction(f)}
 
     def interrupted(line):

@@ -48,18 +48,23 @@ cdef class Function:
     capsule : PyCapsule
         Its name is the signature, as Cython and SciPy write it; its context the data.
 
+    owner : object
+        Lives as long as this does.
+
     Raises
     ------
     ValueError
         The signature is another.
     """
 
-    cdef object capsule
+    cdef object capsule, owner
     cdef void* pointer
     cdef void* data
     cdef bint takes_data
+    cdef readonly int64_t nfev, njev
+    """Calls so far, and those that gave a loss to which a gradient belongs."""
 
-    def __init__(self, capsule):
+    def __init__(self, capsule, owner=None):
         if not PyCapsule_CheckExact(capsule):
             raise TypeError(f"a compiled function comes in a capsule, got {type(capsule).__name__}")
         cdef const char* name = PyCapsule_GetName(capsule)
@@ -67,15 +72,24 @@ cdef class Function:
         signature = found.replace("const ", "").replace(" noexcept", "").replace(" nogil", "")
         if signature not in SIGNATURES:
             raise ValueError(f"a compiled fun must be {' or '.join(SIGNATURES)}, which also writes the gradient; got {found!r}")
-        self.capsule = capsule
+        self.capsule, self.owner = capsule, owner
         self.pointer = PyCapsule_GetPointer(capsule, name)
         self.data = PyCapsule_GetContext(capsule)
         self.takes_data = signature == SIGNATURES[0]
 
+    def __call__(self, x, g):
+        """The loss at x, both arrays of float64, contiguous; the gradient is written to g."""
+        return self.call(x.size, pointer(x), pointer(g))
+
     cdef double call(self, int n, const double* x, double* g) noexcept nogil:
+        cdef double loss
         if self.takes_data:
-            return (<WithData> self.pointer)(n, x, g, self.data)
-        return (<WithoutData> self.pointer)(n, x, g)
+            loss = (<WithData> self.pointer)(n, x, g, self.data)
+        else:
+            loss = (<WithoutData> self.pointer)(n, x, g)
+        self.nfev += 1
+        self.njev += isfinite(loss)
+        return loss
 
 
 cdef class Descent:
@@ -108,7 +122,7 @@ cdef class Descent:
     cdef double* rows[4]
     cdef Py_ssize_t room
     cdef tuple keep  # what else is pointed to
-    cdef dict columns
+    cdef readonly dict columns
     cdef readonly Py_ssize_t size
     """Points so far."""
     cdef readonly double loss, norm, largest
@@ -165,8 +179,14 @@ cdef class Descent:
             **{name: column[:self.size].copy() for name, column in self.columns.items()},
         }
 
-    def forget(self):
-        """After a restart nothing has been idle yet."""
+    def go_back(self):
+        """To the best point, from which nothing has been idle yet."""
+        memcpy(self.x, self.best[0], self.n * sizeof(double))
+        memcpy(self.g, self.best[1], self.n * sizeof(double))
+        if self.last[0] != NULL:
+            memcpy(self.last[0], self.x, self.n * sizeof(double))
+            memcpy(self.last[1], self.g, self.n * sizeof(double))
+            self.last_loss = self.best_loss
         self.idle = self.still = 0
 
     def observe(self, double loss, double lr):
@@ -197,7 +217,7 @@ cdef class Descent:
                 a = self.x[i] - self.lower[i]
                 a = fabs(a if g > a else g)
             self.norm = a if a > self.norm or a != a else self.norm
-        if loss != loss:
+        if not isfinite(loss):  # a gradient there means nothing
             self.largest = self.norm = NAN
         if self.rows[0] != NULL:
             self.rows[0][row], self.rows[1][row], self.rows[2][row] = loss, self.norm, lr
@@ -241,10 +261,11 @@ cdef class Descent:
                 return LOSS
         return MAXITER if step >= self.maxiter else GO_ON
 
-    def run(self, Plan plan, Function function, Py_ssize_t steps):
-        """At most so many steps and evaluations; the status with which the run ends, or None.
+    def run(self, Plan plan, Function function, Py_ssize_t steps, double lr):
+        """At most so many steps and evaluations, without the GIL; the status with which the run ends, or None.
 
-        DIVERGED stands for a point from which the run cannot go on. The plan's gradients are to be ``g``, bound.
+        DIVERGED stands for a point from which the run cannot go on. The plan's gradients are to be ``g``, bound; ``lr``
+        is what the history says where the rule has no learning rate.
         """
         cdef int status = GO_ON
         cdef Py_ssize_t i
@@ -256,16 +277,11 @@ cdef class Descent:
                 for i in range(min(steps, self.room - self.size)):
                     plan.prepare()
                     plan.finish()
-                    status = self.evaluate(function, plan.groups[0].c[plan.lr_slot] if plan.lr_slot >= 0 else NAN)
+                    status = self.evaluate(function, plan.groups[0].c[plan.lr_slot] if plan.lr_slot >= 0 else lr)
                     if status != GO_ON:
                         break
         finally:
             plan.busy = FREE
-        return None if status == GO_ON else status
-
-    def start(self, Function function):
-        """Evaluates the first point; the status as of `run`."""
-        cdef int status = self.evaluate(function, NAN)
         return None if status == GO_ON else status
 
     cdef int evaluate(self, Function function, double lr) noexcept nogil:
