@@ -3,7 +3,10 @@
 import ctypes
 import itertools
 import re
+import shutil
 import signal
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -161,6 +164,30 @@ def test_capsules_without_data(name):
 
     res = oc.minimize(capsule(square.ctypes, name), 3.0, method="sgd", options={"lr": 0.5})
     assert (res.x.tolist(), res.fun) == ([0.0], 0.0)
+
+
+MODULE = """
+cdef api double bowl(int n, const double* x, double* gradient, void* data) noexcept nogil:
+    cdef double total = 0.0
+    cdef int i
+    for i in range(n):
+        gradient[i] = 2.0 * (x[i] - 1.0)
+        total += (x[i] - 1.0) * (x[i] - 1.0)
+    return total
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a compiler")
+def test_functions_of_a_cython_module(tmp_path, monkeypatch):
+    (tmp_path / "bowls.pyx").write_text(MODULE)
+    command = [sys.executable, "-m", "Cython.Build.Cythonize", "-3", "-i", "-q", "bowls.pyx"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import bowls
+
+    for fun in (bowls.__pyx_capi__["bowl"], scipy.LowLevelCallable.from_cython(bowls, "bowl")):
+        res = oc.minimize(fun, [0.0, 3.0], method="sgd", options={"lr": 0.5})
+        assert (res.x.tolist(), res.fun, res.nit, res.success) == ([1.0, 1.0], 0.0, 1, True)
 
 
 def test_scipy_hands_it_on():
