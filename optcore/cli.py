@@ -1,7 +1,7 @@
 """The command line: arguments, messages and tables around what :mod:`optcore.compare` and :mod:`optcore.plot` do.
 
-A message about bad input is one line on stderr, for a schedule with two that show the place; the exit code is 2. What
-is slow to import is imported late.
+A message about bad input is one line on stderr, for a schedule or a formula with two that show the place; the exit
+code is 2. What is slow to import is imported late.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ def compare(
         str,
         typer.Argument(
             metavar="TASK",
-            help="diabetes, breast_cancer, badly_scaled, sparse_linear, mlp, or the path of a CSV file with a header.",
+            help="The name of a task or a function, the path of a CSV file with a header, or a formula, such as "
+            "'(1 - x)**2 + 100*(y - x**2)**2'.",
         ),
     ],
     target: Annotated[
@@ -84,8 +85,19 @@ def compare(
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Passes over the training rows. Without it: as suits the task.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Rows for a step, at most.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the held-out rows and the batches.")] = 0,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Rows for a step, at most. Without it: 64.")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X,Y,...",
+            help="Where a function begins, in the order of its variables. Without it: its own start, ones for a "
+            "formula.",
+        ),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps on a function. Without it: 2000.")] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Of the held-out rows and the batches; functions have none.")
+    ] = 0,
     save_plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where the picture goes. Without it: compare-TASK.png.")
     ] = None,
@@ -93,13 +105,17 @@ def compare(
         Path | None, typer.Option("--json", metavar="FILE", help="Write all results with their curves, too.")
     ] = None,
 ) -> None:
-    """Train a model with every optimizer, and compare.
+    """Train a model or minimize a function with every optimizer, and compare.
 
     A CSV file, diabetes and breast_cancer are fitted by a linear model of standardised columns, from zero. Numbers
     are predicted with the squared error, two classes with the logistic loss, both with an L2 penalty.
 
     badly_scaled is a linear model whose columns have very different sizes, sparse_linear one of rare words, and mlp a
     small neural network that reads digits.
+
+    Functions are parabola, double_well, himmelblau, booth, ravine, line_fit, three_halves, quadratic_fit, beale,
+    rosenbrock, rosenbrock_10, quadratic_fit_scaled, plateau, and formulas of + - * / **, parentheses, names of
+    variables and functions such as sqrt, exp, log, sin, tanh and abs. Put one that begins with - into parentheses.
 
     All optimizers have the same start and see the same batches; a fifth of the rows is held out. Each is tried with
     each learning rate and shown with the one that has the lowest final loss.
@@ -113,16 +129,24 @@ def compare(
 
     try:
         chosen = tuple(optcore.CATALOGUE) if optimizers is None else tuple(optimizers.replace(" ", "").split(","))
-        settings = Settings(chosen, RATES if lr is None else parse_rates(lr), epochs, batch_size, seed)
+        rates = RATES if lr is None else tuple(sorted(set(parse_numbers("--lr", lr))))
+        settings = Settings(chosen, rates, epochs or steps, batch_size or 64, seed)
+        place = None if start is None else parse_numbers("--start", start)
     except ValueError as error:
         fail(error)
     check_folder("--save-plot", save_plot)
     check_folder("--json", json_file)
     check_picture_format(save_plot)
     try:
-        task = load_task(source, target, seed)
+        task = load_task(source, target, seed, place)
     except DataError as error:
-        fail(error)
+        fail(pointed_at(source.strip(), str(error)))
+    if task.rows and steps is not None:
+        fail("--steps is for functions; how long a model is trained is said by --epochs")
+    if not task.rows and epochs is not None:
+        fail("--epochs is for models of rows; how long a function is minimized is said by --steps")
+    if not task.rows and batch_size is not None:
+        fail("--batch-size is for models of rows; each step on a function sees all of it")
 
     from rich.console import Console
     from tqdm import tqdm
@@ -136,6 +160,9 @@ def compare(
                 finished.append(run)
         except KeyboardInterrupt:
             interrupted = True
+        except DataError as error:
+            bar.close()
+            fail(error)
     comparison = summary(task, settings, finished)
     show(console, comparison)
     if interrupted:
@@ -204,7 +231,7 @@ def schedule(
 
 
 def pointed_at(text: str, message: str) -> str:
-    """A message of :func:`optcore.expressions.parse`, with the text below and a mark where the message says it is."""
+    """A message about a schedule or a formula, with the text below and a mark where the message says it is."""
     start = f"in {text!r}, at character "
     if not message.startswith(start) or not (text.isascii() and text.isprintable() and len(text) < 80):
         return message
@@ -223,15 +250,15 @@ def show_values(points: Points) -> None:
         print(f"{name:{a}}  {t:>{b}}  {value:>{c}}  {full:{d}}".rstrip())
 
 
-def parse_rates(text: str) -> tuple[float, ...]:
-    """Learning rates between commas, from the smallest on; ValueError where one is not a number."""
-    rates = set()
+def parse_numbers(option: str, text: str) -> list[float]:
+    """Numbers between commas; ValueError where one is none."""
+    numbers = []
     for part in text.split(","):
         try:
-            rates.add(float(part))
+            numbers.append(float(part))
         except ValueError:
-            raise ValueError(f"--lr takes numbers with commas between, but {part!r} is not a number") from None
-    return tuple(sorted(rates))
+            raise ValueError(f"{option} takes numbers with commas between, but {part!r} is not a number") from None
+    return numbers
 
 
 def check_folder(option: str, path: Path | None) -> None:
@@ -255,7 +282,7 @@ def introduce(console: Console, task: Task, settings: Settings) -> None:
     if task.rows:
         console.print(f"{epochs} epochs in batches of at most {settings.batch_size} rows, seed {settings.seed}.")
     else:
-        console.print(f"{epochs} steps.")
+        console.print(f"{epochs} steps, each with the gradient of the whole.")
 
 
 def show(console: Console, comparison: Comparison) -> None:
@@ -263,10 +290,14 @@ def show(console: Console, comparison: Comparison) -> None:
     from rich import box
     from rich.table import Table
 
+    task = comparison.task
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("optimizer", no_wrap=True)
-    near = f"to {100 * comparison.task.within:g} %"
-    for head in ("best\nlr", "training\nloss", "held-out\nloss", f"steps\n{near}", f"seconds\n{near}"):
+    near = f"to {100 * task.within:g} %"
+    heads = ["best\nlr", "training\nloss", "held-out\nloss", f"steps\n{near}", f"seconds\n{near}"]
+    if not task.rows:
+        heads[1:3] = ["\nloss"]
+    for head in heads:
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("outcome")
     lowest = min((row.run.losses[-1] for row in comparison.rows if row.outcome != "diverged"), default=None)
@@ -280,6 +311,8 @@ def show(console: Console, comparison: Comparison) -> None:
                 cells[1] = f"{run.held_out_loss:#.4g}"
         if outcome == "converged":
             cells[2:] = str(row.steps_to_best), f"{row.seconds_to_best:.4f}"
+        if not task.rows:
+            del cells[1]
         table.add_row(
             run.label,
             f"{run.lr:g}{'*' if row.at_edge else ' '}",
@@ -291,10 +324,10 @@ def show(console: Console, comparison: Comparison) -> None:
     console.print(table)
     console.print()
     console.print(
-        f"Best known training loss: {comparison.best_known_loss:.5g}, {comparison.how_known}. Converged: at the end at "
-        f"{comparison.converged_loss:.5g} or below, so that {100 * comparison.task.within:g} % of the way from the "
-        "start to the best is left at most; steps and seconds are those until it was so for the first time. The "
-        "held-out loss is without the penalty."
+        f"Best known {'training ' if task.rows else ''}loss: {comparison.best_known_loss:.5g}, {comparison.how_known}. "
+        f"Converged: at the end at {comparison.converged_loss:.5g} or below, so that {100 * task.within:g} % of the "
+        "way from the start to the best is left at most; steps and seconds are those until it was so for the first "
+        f"time.{' The held-out loss is without the penalty.' if task.rows else ''}"
     )
     if any(row.at_edge for row in comparison.rows):
         console.print("* The lowest or the highest lr that was tried: one beyond it may be better.")

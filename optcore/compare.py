@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from optcore.data import DataError
 from optcore.domains import nearest
 from optcore.optimizer import CATALOGUE, Optimizer
 from optcore.optimizers import ScheduleFree
@@ -25,6 +26,7 @@ __all__ = ["Comparison", "Contender", "Row", "Run", "Settings", "compare"]
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 10.0, 30.0, 100.0)
 TIE = 1e-6  # of the way from the start to the best: final losses that differ by less are equally good
 LIMIT = 1e6  # times the loss at the start, or 1 if that is less: there is no way back, no need to wait for an overflow
+LOWEST = -1e200  # no loss that has a minimum falls below it
 FULL_BATCH = ("rprop",)  # compares the signs of successive gradients, which has no meaning between two batches
 
 
@@ -39,9 +41,9 @@ class Settings:
     rates : sequence of float
         Learning rates; each optimizer is judged by its best.
     epochs : int, optional
-        Passes over the training rows; without it, as many as the task suggests.
+        Passes over the training rows, or steps on a function; without it, as many as the task suggests.
     batch_size : int
-        Rows per step at most.
+        Rows per step at most; a function has none.
     seed : int
         Of the order of the rows. The same seed gives the same losses.
 
@@ -120,7 +122,8 @@ class Row:
     diverged_rates: tuple[float, ...]
     """Learning rates with which this optimizer diverged."""
     at_edge: bool
-    """Its best learning rate is the lowest or the highest that was tried, so that one beyond may be better."""
+    """The lowest or the highest learning rate that was tried is better than all between, so that one beyond may be
+    better still."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +165,10 @@ def batches(rows: Sequence[np.ndarray], size: int, epochs: int, seed: int) -> It
 
     Without rows, each epoch is one batch of nothing.
     """
-    random, number = np.random.default_rng(seed), row_count(rows)
+    if not rows:
+        yield from ([] for _ in range(epochs))
+        return
+    random, number = np.random.default_rng(seed), len(rows[0])
     count = math.ceil(number / size)
     edges = [number * i // count for i in range(count + 1)]
     for _ in range(epochs):
@@ -172,17 +178,15 @@ def batches(rows: Sequence[np.ndarray], size: int, epochs: int, seed: int) -> It
             yield [array[first:last] for array in shuffled]
 
 
-def row_count(rows: Sequence[np.ndarray]) -> int:
-    """What without rows stands for one is the whole of the function."""
-    return len(rows[0]) if rows else 1
-
-
 def train(task: Task, contender: Contender, lr: float, settings: Settings, progress: Callable[[float], Any]) -> Run:
-    """One run from the start of the task. ``progress`` is called with the share of the run that has been done."""
+    """One run from the start of the task. ``progress`` is called with the share of the run that has been done.
+
+    DataError where the loss has no minimum.
+    """
     params = task.start()
     optimizer = contender.cls(params, lr=lr)
     where_wanted = optimizer.lookahead if contender.lookahead else contextlib.nullcontext
-    number, epochs = row_count(task.rows), settings.epochs or task.epochs
+    number, epochs = len(task.rows[0]) if task.rows else 1, settings.epochs or task.epochs
     size = number if contender.full_batch else min(settings.batch_size, number)
     total = epochs * math.ceil(number / size)
     stops = checkpoints(total, epochs)
@@ -201,6 +205,11 @@ def train(task: Task, contender: Contender, lr: float, settings: Settings, progr
             if step in stops:
                 seconds += time.perf_counter() - begin
                 loss = task.objective(result())
+                if loss < LOWEST:
+                    raise DataError(
+                        f"{task.name} seems to have no minimum: {contender.label} with lr {lr:g} is at {loss:g} after "
+                        f"step {step}; lower rates, by --lr, may stay at a local one"
+                    )
                 if not loss <= limit:
                     overflowed_at = step
                     break
@@ -265,14 +274,19 @@ def judge(tried: Sequence[Run], converged_loss: float) -> Row:
         run = max(tried, key=lambda run: diverged_at[run.lr])
         return Row(run, "diverged", None, None, diverged_at[run.lr], tuple(diverged_at), False)
     lowest = min(run.losses[-1] for run in held)
-    tied = [run for run in held if run.losses[-1] - lowest <= TIE * (run.losses[0] - lowest)]
-    run = min(tied, key=lambda run: run.steps[np.argmax(run.losses <= converged_loss)])
+    tied = [run for run in held if run.losses[-1] - lowest <= TIE * max(run.losses[0] - lowest, 0.0)]
+
+    def steps_to_best(run: Run) -> float:
+        near = run.losses <= converged_loss
+        return float(run.steps[np.argmax(near)]) if near[-1] else math.inf
+
+    run = min(tied, key=steps_to_best)
     rates = [run.lr for run in tried]
-    at_edge = len(rates) > 1 and run.lr in (min(rates), max(rates))
-    near = run.losses <= converged_loss
-    if not near[-1]:
+    as_good = [other.lr for other in tied if steps_to_best(other) == steps_to_best(run)]
+    at_edge = len(as_good) < len(rates) and {*as_good} <= {min(rates), max(rates)}
+    if steps_to_best(run) == math.inf:
         return Row(run, "not yet", None, None, None, tuple(diverged_at), at_edge)
-    first = int(np.argmax(near))
+    first = int(np.argmax(run.losses <= converged_loss))
     return Row(run, "converged", int(run.steps[first]), float(run.seconds[first]), None, tuple(diverged_at), at_edge)
 
 
@@ -280,28 +294,42 @@ def summary(task: Task, settings: Settings, finished: Sequence[Run]) -> Comparis
     """Judges runs; an optimizer that was interrupted before its last learning rate is left out."""
     groups = [list(group) for _, group in itertools.groupby(finished, key=lambda run: run.label)]
     best, how_known = task.best_known()
-    best = min([best, *(float(run.losses.min()) for run in finished)])
-    border = best + task.within * (task.objective(task.start()) - best)
+    first = task.objective(task.start())
+    best = min([best, first, *(float(run.losses.min()) for run in finished)])
+    border = best + task.within * (first - best)
     rows = tuple(judge(group, border) for group in groups if len(group) == len(settings.rates))
     settings = replace(settings, epochs=settings.epochs or task.epochs)
     return Comparison(task, settings, best, how_known, border, rows)
 
 
-def compare(source: str = "diabetes", target: str | None = None, settings: Settings = DEFAULTS) -> Comparison:
-    """Trains a task with every optimizer and with every learning rate.
+def compare(
+    source: str = "diabetes",
+    target: str | None = None,
+    settings: Settings = DEFAULTS,
+    start: Sequence[float] | None = None,
+) -> Comparison:
+    """Trains a task, or minimizes a function, with every optimizer and with every learning rate.
 
     Parameters
     ----------
-    source, target, settings.seed :
+    source, target, settings.seed, start :
         As for :func:`optcore.tasks.load_task`.
+
+    Raises
+    ------
+    DataError
+        :func:`optcore.tasks.load_task` says why, or the function has no minimum.
 
     Examples
     --------
     >>> result = compare("diabetes", settings=Settings(optimizers=("sgd", "rprop"), epochs=50))
     >>> [(row.run.label, row.outcome) for row in result.rows]
     [('sgd', 'converged'), ('rprop, full batch', 'converged')]
+    >>> result = compare("rosenbrock", settings=Settings(optimizers=("sgd", "momentum")), start=[-1.2, 1.0])
+    >>> [(row.run.label, row.outcome) for row in result.rows]
+    [('sgd', 'not yet'), ('momentum', 'converged')]
     """
-    task = load_task(source, target, settings.seed)
+    task = load_task(source, target, settings.seed, start)
     return summary(task, settings, list(runs(task, settings)))
 
 
@@ -315,7 +343,7 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
         "held_out_rows": task.held_out_rows,
         "lr": list(settings.rates),
         "epochs": settings.epochs,
-        "batch_size": settings.batch_size,
+        "batch_size": settings.batch_size if task.rows else None,
         "seed": settings.seed,
         "best_known_loss": comparison.best_known_loss,
         "converged_loss": comparison.converged_loss,

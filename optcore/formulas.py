@@ -54,7 +54,6 @@ NUMPY: dict[str, Callable[..., Any]] = {
     "abs": np.abs,
 }
 FUNCTIONS = [name for name in NUMPY if name.isalpha()]
-FUNCTIONS = [name for name in NUMPY if name.isalpha()]
 CONSTANTS = {"pi": math.pi, "e": math.e, "E": math.e}
 TOKEN = re.compile(
     r"(?P<number>(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9]+)?)"

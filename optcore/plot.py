@@ -23,7 +23,7 @@ __all__ = ["Points", "loss_curves", "save_loss_curves", "save_schedule_curve", "
 # colours and of styles have no common divisor, so 28 lines differ, and neighbours differ in both.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 STYLES = ("-", (0, (5, 1)), (0, (1, 1)), (0, (5, 1, 1, 1)))
-FLOOR = 0.01  # percent of the way from the start to the best: what is nearer to the best leaves the picture
+FLOOR = 0.01  # of what is left where a run has converged: what is nearer to the best leaves the picture
 COLUMNS = 2000  # of pixels, that a schedule is looked at in
 LARGEST = 1e250  # value that is drawn: a margin of some percent in logarithms must not overflow
 FEW = 50  # steps that are seen one by one
@@ -31,7 +31,9 @@ BRAILLE = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])  # 
 
 
 def loss_curves(comparison: Comparison, ax: Axes | None = None) -> Axes:
-    """What is left of the way from the loss at the start to the best known one, in percent, against the epochs.
+    """What is left of the way from the loss at the start to the best known one, in percent, against epochs or steps.
+
+    Where the start is the best known, the way has no length: it is how far a loss is above, and there is no border.
 
     Parameters
     ----------
@@ -43,42 +45,54 @@ def loss_curves(comparison: Comparison, ax: Axes | None = None) -> Axes:
     Returns
     -------
     matplotlib axes
-        With one line per optimizer, and one at the border of what counts as converged. The legend has the order of
-        the curves at their ends: the best at the bottom.
+        With one line per optimizer, and then one at the border of what counts as converged. The legend has the order
+        of the curves at their ends: the best at the bottom.
     """
     if ax is None:
         from matplotlib import pyplot
 
         _, ax = pyplot.subplots(figsize=(10, 6), layout="constrained")
     best, settings, task = comparison.best_known_loss, comparison.settings, comparison.task
-    way = comparison.rows[0].run.losses[0] - best or 1.0  # 1 where the start is the best
+    way = comparison.rows[0].run.losses[0] - best
+    border = 100 * task.within
+    floor = FLOOR * border
     rows = sorted(comparison.rows, key=lambda row: (row.outcome != "diverged", -row.run.losses[-1]))
-    gaps = [100 * (row.run.losses - best) / way for row in rows]
+    with np.errstate(over="ignore"):  # a run that diverged may be as far off as numbers go
+        gaps = [100 * ((row.run.losses - best) / way) if way else row.run.losses - best for row in rows]
     for place, (row, gap) in enumerate(zip(rows, gaps, strict=True)):
         ax.plot(
             row.run.epochs,
-            np.maximum(gap, FLOOR / 100),  # zero has no logarithm
+            np.maximum(gap, floor / 100),  # zero has no logarithm
             label=f"{row.run.label} ({'diverged, ' * (row.outcome == 'diverged')}lr {row.run.lr:g})",
             color=COLOURS[place % len(COLOURS)],
             linestyle=STYLES[place % len(STYLES)],
             linewidth=3 - 2 * place / len(rows),  # where curves coincide, the wide ones can be seen behind the narrow
         )
-    border = 100 * task.within
-    ax.axhline(border, color="grey", linewidth=0.8)
-    ax.annotate(
-        f"converged: {border:g} % or less",
-        (0.01, border),
-        xycoords=("axes fraction", "data"),
-        va="top",
-        color="0.3",
-    )
+    if way:
+        ax.axhline(border, color="grey", linewidth=0.8)
+        ax.annotate(
+            f"converged: {border:g} % or less",
+            (0.01, border),
+            xycoords=("axes fraction", "data"),
+            va="top",
+            color="0.3",
+        )
     end = min(gap[-1] for gap in gaps)
+    if task.rows:
+        title, time, loss = (
+            f"{task.name}, batches of at most {settings.batch_size} rows",
+            "epochs (passes over the training rows)",
+            "training loss",
+        )
+    else:
+        first_line = task.heading.partition("\n")[0]
+        title, time, loss = "\n".join(textwrap.wrap(first_line, 100, max_lines=3)), "steps", "loss"
     ax.set(
-        title=task.name + (f", batches of at most {settings.batch_size} rows" if task.rows else ""),
-        xlabel="epochs (passes over the training rows)" if task.rows else "steps",
-        ylabel="training loss above the best known (% of that at the start)",
+        title=title,
+        xlabel=time,
+        ylabel=f"{loss} above the best known" + (" (% of that at the start)" if way else ""),
         yscale="log",
-        ylim=(max(FLOOR, min(end, border) / 3), 300),
+        ylim=(max(floor, min(end, border) / 3), 300),
         xlim=(0, settings.epochs),
     )
     ax.set_xscale("symlog", linthresh=1)

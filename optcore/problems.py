@@ -166,6 +166,15 @@ def frozen(name: str, value: Any, shape: tuple[int | None, ...]) -> np.ndarray:
     return array
 
 
+def check_start(name: str, start: Any, variables: Sequence[str]) -> np.ndarray:
+    """``start`` as a read-only float64 array with a number for each variable; TypeError or ValueError otherwise."""
+    array = frozen(name, start, (None,))
+    if len(array) != len(variables):
+        names = ", ".join(variables)
+        raise ValueError(f"{name} must have a number for each of {names}, in this order, got {len(array)}")
+    return array
+
+
 def uniform(seed: int, n: int) -> np.ndarray:
     """Random numbers from 0 to 1, without 1, with the same bits wherever NumPy runs.
 
@@ -626,17 +635,17 @@ def least_squares(
 def from_expression(text: str, start: Any = None, name: str | None = None) -> Problem:
     """The problem of a formula, such as ``(1 - x)**2 + 100*(y - x**2)**2``, with its exact gradient.
 
-    The text is read and never run. :func:`optcore.formulas.parse` says what it may be made of, and what the gradient is
-    where there is none.
+    The text is read and never run. :func:`optcore.formulas.parse` says what it may have, and what stands for a gradient
+    that is none.
 
     Parameters
     ----------
     text : str
         At most 1000 characters.
     start : array of n numbers, optional
-        Where to begin: ones, if it is missing. (At 0 many formulas have no slope, or no value.)
+        Where to begin; without it at ones, as many formulas have no slope, or no value, at 0.
     name : str, optional
-        The text, if it is missing.
+        Without it, the text.
 
     Returns
     -------
@@ -646,8 +655,7 @@ def from_expression(text: str, start: Any = None, name: str | None = None) -> Pr
     Raises
     ------
     ValueError
-        The text cannot be read; the message points at the place. Or the start is not a finite
-        number for each variable.
+        The text cannot be read; the message points at the place. Or the start is no finite number for each variable.
     ModuleNotFoundError
         SymPy is not installed.
 
@@ -661,18 +669,11 @@ def from_expression(text: str, start: Any = None, name: str | None = None) -> Pr
     ('x', 'y')
     """
     formula = formulas.parse(text)
-    n = len(formula.variables)
-    start = np.ones(n) if start is None else frozen("start", start, (None,))
-    if len(start) != n:
-        names = ", ".join(formula.variables)
-        raise ValueError(f"start must have a number for each of {names}, in this order, got {len(start)} numbers")
     return problem_of(
         text if name is None else name,
-        text,
-        formula.variables,
-        formula.value,
-        formula.gradient,
-        start=start,
+        " ".join(text.split()),
+        *formula,
+        start=np.ones(len(formula.variables)) if start is None else check_start("start", start, formula.variables),
     )
 
 

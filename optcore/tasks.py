@@ -1,11 +1,12 @@
-"""What ``optcore compare`` trains: linear models and a small neural network."""
+"""What ``optcore compare`` trains: linear models, a small neural network, and functions of some numbers."""
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,10 +14,22 @@ import numpy as np
 
 from optcore import data as data_sets
 from optcore.data import Data, DataError, load_csv
+from optcore.domains import nearest
+from optcore.problems import PROBLEMS, Problem, check_start, from_expression
 
-__all__ = ["TASKS", "Linear", "MultiLayerPerceptron", "Task", "load_task"]
+__all__ = ["TASKS", "Function", "Linear", "MultiLayerPerceptron", "Task", "load_task"]
 
 L2 = 1e-3  # without it, the classes of breast_cancer can be separated and the logistic loss has no minimum
+LARGEST = 1e200  # value of a function, above or below 0, that differences and shares can be counted of
+SHOWN = 6  # numbers of a point that fit into a line
+FORMULA = re.compile(r"[+*^()]")
+"""What a formula has and the name of a task or a file has not. Both may have - and /: breast-cancer, data/prices."""
+EXAMPLE = "(1 - x)**2 + 100*(y - x**2)**2"
+UNKNOWN = (
+    math.inf,
+    "the lowest of all runs here, as the minimum is not known: whoever found it has converged by definition, and a "
+    "lower one would change what the others are called",
+)
 
 
 class Task(Protocol):
@@ -266,14 +279,93 @@ class MultiLayerPerceptron:
         ]
 
     def best_known(self) -> tuple[float, str]:
-        return math.inf, (
-            "the lowest of all runs here, as the minimum is not known: whoever found it has converged by definition, "
-            "and a lower one would change what the others are called"
-        )
+        return UNKNOWN
 
     def facts(self) -> dict[str, Any]:
         w1, _, w2, _ = self.first
         return {"layers": [len(w1), *w2.shape], "l2": self.l2}
+
+
+@dataclass(frozen=True, eq=False)
+class Function:
+    """A function of some numbers, which are one array. Each step sees all of it, so an epoch is a step."""
+
+    problem: Problem
+    rows = ()
+    held_out_rows = 0
+    epochs = 2000
+    within = 1e-4  # less than for models: nothing is by chance, and the gradient is that of the whole
+
+    @classmethod
+    def of(cls, problem: Problem, start: Sequence[float] | None = None) -> Function:
+        """With another start than the problem's; DataError where a start is not to be had, or the function there."""
+        try:
+            if start is not None:
+                problem = replace(problem, start=check_start("--start", start, problem.variables))
+        except (TypeError, ValueError) as error:
+            raise DataError(str(error)) from None
+        here = f"at the start, {named(problem.variables, problem.start)}; --start can name another place"
+        value = problem.fun(problem.start)
+        if not abs(value) <= LARGEST:
+            raise DataError(f"{problem.name} is {value:g} {here}")
+        for name, slope in zip(problem.variables, problem.jac(problem.start).tolist(), strict=True):
+            if not math.isfinite(slope):
+                raise DataError(f"the slope of {problem.name} in {name} is {slope:g} {here}")
+        return cls(problem)
+
+    @property
+    def name(self) -> str:
+        return self.problem.name
+
+    @property
+    def heading(self) -> str:
+        problem = self.problem
+        lines = [
+            f"{problem.name}: {problem.description}, from {named(problem.variables, problem.start)}",
+            f"It is {self.objective(self.start()):g} there.",
+        ]
+        if problem.minimum is not None:
+            brackets = "({})" if len(problem.variables) > 1 else "{}"
+            places = ", ".join(brackets.format(listed([f"{x:g}" for x in point])) for point in problem.minimizers)
+            lines[1] += f" Its minimum is {problem.minimum:g}{', at ' * bool(places)}{places}."
+        if not problem.jac(problem.start).any():
+            lines.append("The slope is 0 there, so that few will move; --start can name another place.")
+        return "\n".join(lines)
+
+    def start(self) -> list[np.ndarray]:
+        return [self.problem.start.copy()]
+
+    def gradient(self, params: list[np.ndarray], *batch: np.ndarray) -> list[np.ndarray]:
+        return [self.problem.jac(params[0])]
+
+    def objective(self, params: list[np.ndarray]) -> float:
+        return self.problem.fun(params[0]) + 0.0  # which makes -0.0 to 0.0
+
+    def held_out_loss(self, params: list[np.ndarray]) -> None:
+        return None
+
+    def best_known(self) -> tuple[float, str]:
+        return UNKNOWN if self.problem.minimum is None else (self.problem.minimum, "the minimum")
+
+    def facts(self) -> dict[str, Any]:
+        problem = self.problem
+        return {
+            "formula": problem.description,
+            "variables": list(problem.variables),
+            "start": problem.start.tolist(),
+            "minimum": problem.minimum,
+            "minimizers": [point.tolist() for point in problem.minimizers],
+        }
+
+
+def listed(parts: Sequence[str]) -> str:
+    """The first of them, with commas between."""
+    return ", ".join([*parts[:SHOWN], *["..."] * (len(parts) > SHOWN)])
+
+
+def named(variables: Sequence[str], point: np.ndarray) -> str:
+    """A point as x = 1, y = 2."""
+    return listed([f"{name} = {x:g}" for name, x in zip(variables, point, strict=True)])
 
 
 TASKS: dict[str, Callable[[int], Task]] = {
@@ -286,29 +378,63 @@ TASKS: dict[str, Callable[[int], Task]] = {
 """Built-in tasks by name, made from a seed."""
 
 
-def load_task(source: str, target: str | None = None, seed: int = 0) -> Task:
-    """A built-in task by name, or a linear model of a CSV file.
+def load_task(source: str, target: str | None = None, seed: int = 0, start: Sequence[float] | None = None) -> Task:
+    """A built-in task or a function by name, a linear model of a CSV file, or the function of a formula.
 
     Parameters
     ----------
     source : str
-        A name in ``TASKS``, or the path of a CSV file with a header and numbers.
+        A name in ``TASKS`` or in :data:`optcore.problems.PROBLEMS`; the path of a CSV file with a header and numbers;
+        or a formula, as :func:`optcore.formulas.parse` takes it. What is no name is a path where there is such a file,
+        or where it ends in a dot and letters. Else it is a formula, if it has one of ``+ * ^ ( )``.
     target : str, optional
         The column of the CSV file to be predicted. With two different values, numbers or text, it is a class.
     seed : int
         Of the rows that are held out, and of the first weights of ``mlp``.
+    start : sequence of float, optional
+        Where a function begins, one number for each variable. Without it a problem has its own start, and a formula
+        begins at ones.
 
     Raises
     ------
     DataError
-        The file or its contents cannot be used.
+        The file or its contents cannot be used; there is no such name; the formula is refused, with a message that
+        points at the place; the function, or its slope, is not finite at the start.
+    ModuleNotFoundError
+        The package is missing that this task needs.
     """
     if source in TASKS:
         if target is not None:
             raise DataError(f"--target is for CSV files; {source} has its own target")
+        if start is not None:
+            raise DataError(f"--start is for functions; {source} has its own start")
         return TASKS[source](seed)
-    if not Path(source).is_file():
-        close = difflib.get_close_matches(source, TASKS, n=1)
-        hint = f"; did you mean {close[0]}?" if close else f"; the built-in tasks are {', '.join(TASKS)}"
-        raise DataError(f"{source} is a folder" if Path(source).is_dir() else f"there is no file {source}{hint}")
+    problem = find_problem(source)
+    if problem is not None:
+        if target is not None:
+            raise DataError("--target is for CSV files; a function has no columns")
+        return Function.of(problem, start)
+    if start is not None:
+        raise DataError("--start is for functions; a model of a file begins at zero")
+    if not os.path.isfile(source):
+        raise DataError(f"there is no file {source}")
     return Linear.of(load_csv(Path(source), target), seed)
+
+
+def find_problem(source: str) -> Problem | None:
+    """The function that a name or a formula stands for, None for a file; DataError for anything else."""
+    if source in PROBLEMS:
+        return PROBLEMS[source]
+    if os.path.isfile(source) or Path(source).suffix[1:].isalpha():
+        return None
+    if os.path.isdir(source):
+        raise DataError(f"{source} is a folder")
+    if not FORMULA.search(source):
+        raise DataError(
+            f"there is no task, function or file {source!r}{nearest(source, [*TASKS, *PROBLEMS])}, the path of a CSV "
+            f"file, and formulas, which have one of + * ( ), such as {EXAMPLE}"
+        )
+    try:
+        return from_expression(source, name="formula")
+    except ValueError as error:
+        raise DataError(str(error)) from None

@@ -18,7 +18,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes
 from typer.testing import CliRunner
 
 from optcore import CATALOGUE
-from optcore.cli import app, introduce, main, parse_rates, show
+from optcore.cli import app, introduce, main, show
 from optcore.compare import (
     LIMIT,
     TIE,
@@ -34,7 +34,7 @@ from optcore.compare import (
 from optcore.data import DataError, diabetes, load_csv
 from optcore.tasks import L2, TASKS, Linear, load_task
 
-EXTRAS = ["matplotlib", "pandas", "rich", "scipy", "sklearn", "threadpoolctl", "tqdm", "typer"]
+EXTRAS = ["matplotlib", "pandas", "rich", "scipy", "sklearn", "sympy", "threadpoolctl", "tqdm", "typer"]
 
 
 def settings(*optimizers, **keywords):
@@ -167,7 +167,7 @@ def test_a_function_without_rows():
     introduce(console, task, chosen)
     show(console, result)
     text = console.export_text()
-    assert text.startswith("valley of x and y.\n300 steps.\n")
+    assert text.startswith("valley of x and y.\n300 steps, each with the gradient of the whole.\n")
     assert "to 0.1 %" in text
     assert "nan" not in text
 
@@ -240,6 +240,17 @@ def test_of_equally_good_rates_the_fastest_is_the_best():
     worse = replace(run, lr=3.0, losses=np.array([1.0, 0.1, 0.1, 0.1 + 2 * TIE]))
     assert judge([slow, fast, worse], 0.2).run is fast
     assert judge([slow, worse], 0.2).run is slow
+    near = replace(run, lr=0.5, losses=np.array([1.0, 0.9, 0.8, 0.1 + 0.5 * TIE]))
+    assert judge([near, slow], 0.1).run is slow, "the other is equally good, but has not converged"
+    assert judge([near, slow], 0.05).outcome == "not yet"
+
+
+def test_runs_that_end_above_the_start_are_judged_too():
+    run = replace(one_run(load_task("diabetes"), "sgd"), steps=np.arange(6))
+    one = replace(run, lr=1.0, losses=np.array([1.0, 1.1, 1.1, 1.1, 0.9, 1.2]))
+    other = replace(run, lr=2.0, losses=np.array([1.0, 1.1, 1.1, 1.1, 0.9, 1.1]))
+    row = judge([one, other], 0.5)
+    assert (row.run, row.outcome, row.diverged_rates) == (other, "not yet", ())
 
 
 def test_a_best_rate_at_the_edge_is_marked(cli, tmp_path):
@@ -254,6 +265,21 @@ def test_a_best_rate_at_the_edge_is_marked(cli, tmp_path):
     code, output = cli("diabetes", "--optimizers", "sgd,adadelta", "--lr", "0.1")  # there is no edge
     assert code == 0
     assert "*" not in output
+
+
+def test_a_rate_that_is_as_good_as_one_between_is_no_edge():
+    run = replace(one_run(load_task("diabetes"), "sgd"), steps=np.arange(2))
+    good, bad = np.array([1.0, 0.1]), np.array([1.0, 0.5])
+    for losses, lr, at_edge in (
+        ((good, bad, bad), 0.1, True),
+        ((bad, bad, good), 10.0, True),
+        ((good, bad, good), 0.1, True),
+        ((bad, good, bad), 1.0, False),
+        ((good, good, bad), 0.1, False),
+        ((good, good, good), 0.1, False),
+    ):
+        row = judge([replace(run, lr=lr, losses=kept) for lr, kept in zip((0.1, 1.0, 10.0), losses, strict=True)], 0.2)
+        assert (row.run.lr, row.at_edge) == (lr, at_edge)
 
 
 def test_rates_that_diverged_are_summed_up(cli):
@@ -278,8 +304,10 @@ def test_where_no_minimum_is_known_the_best_run_counts(cli):
     assert "the lowest of all runs here, as the minimum is not known" in re.sub(r"\s+", " ", output)
 
 
-def test_rates_are_tried_once_from_the_smallest_on():
-    assert parse_rates("10,0.25,1e1, 1,1e-4,3,0.5") == (1e-4, 0.25, 0.5, 1.0, 3.0, 10.0)
+def test_rates_are_tried_once_from_the_smallest_on(cli, tmp_path):
+    rates = "10,0.25,1e1, 1,1e-4,3,0.5"
+    assert cli("diabetes", "--optimizers", "sgd", "--epochs", 1, "--lr", rates, "--json", "all.json")[0] == 0
+    assert json.loads((tmp_path / "all.json").read_text())["lr"] == [1e-4, 0.25, 0.5, 1.0, 3.0, 10.0]
 
 
 def test_progress_goes_from_nothing_to_the_whole():
@@ -485,8 +513,8 @@ def test_a_target_that_only_varies_where_it_is_held_out(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["diabets"], "there is no file diabets; did you mean diabetes?"),
-        (["nowhere.csv"], "there is no file nowhere.csv; the built-in tasks are diabetes, breast_cancer, "),
+        (["diabets"], "there is no task, function or file 'diabets'; did you mean 'diabetes'?"),
+        (["nowhere.csv"], "there is no file nowhere.csv"),
         (["empty.csv", "--target", "y"], "empty.csv is not a CSV file: No columns"),
         (["binary.csv", "--target", "y"], "binary.csv is not a CSV file: "),
         (["diabetes", "--target", "y"], "--target is for CSV files"),
@@ -499,6 +527,9 @@ def test_a_target_that_only_varies_where_it_is_held_out(tmp_path):
         (["diabetes", "--json", "nowhere/all.json"], "all.json is a folder, or in a folder that does not exist"),
         (["diabetes", "--epochs", "0"], "--epochs"),
         (["diabetes", "--batch-size", "0"], "--batch-size"),
+        (["diabetes", "--steps", "5"], "--steps is for functions; how long a model is trained is said by --epochs"),
+        (["diabetes", "--start", "1"], "--start is for functions; diabetes has its own start"),
+        (["t.csv", "--target", "y", "--start", "1"], "--start is for functions; a model of a file begins at zero"),
     ],
 )
 def test_bad_arguments_are_named(cli, tmp_path, arguments, message):
@@ -572,7 +603,7 @@ def test_the_command_in_a_shell(tmp_path):
     assert (tmp_path / "compare-diabetes.png").exists()
 
 
-@pytest.mark.parametrize("extra", [extra for extra in EXTRAS if extra not in ("scipy", "pandas")])
+@pytest.mark.parametrize("extra", [extra for extra in EXTRAS if extra not in ("scipy", "pandas", "sympy")])
 def test_a_missing_extra_is_named(tmp_path, extra):
     program = (
         f"import sys; sys.modules[{extra!r}] = None; sys.argv = ['optcore', 'compare', 'diabetes']\n"

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -51,18 +48,48 @@ def test_loss_curves(result):
     assert len({(line.get_color(), str(line._dash_pattern)) for line in curves}) == len(curves)
 
 
-def test_a_task_without_rows(result):
-    task = SimpleNamespace(name="valley", rows=(), within=0.001)
-    ax = loss_curves(replace(result, task=task), Figure().subplots())
-    assert ax.get_title() == "valley"
-    assert ax.get_xlabel() == "steps"
-    assert list(ax.lines[-1].get_ydata()) == [0.1, 0.1]
+def test_a_function():
+    text = "1 + (x + 3)**2 + " + " + ".join(f"(x{i} - {i})**2" for i in range(40))
+    for source, settings in (("plateau", Settings(("sgd", "rprop"), epochs=50)), (text, Settings(("sgd",), epochs=50))):
+        comparison = compare(source, settings=settings)
+        ax = loss_curves(comparison, Figure().subplots())
+        title = ax.get_title()
+        heading = comparison.task.heading.partition("\n")[0]
+        assert heading.startswith(title.replace("\n", " ").removesuffix(" [...]"))
+        assert len(title.split("\n")) == (1 if source == "plateau" else 3)
+        assert max(map(len, title.split("\n"))) <= 100
+        assert (ax.get_xlabel(), ax.get_xlim()) == ("steps", (0, 50))
+        assert ax.get_ylabel() == "loss above the best known (% of that at the start)"
+        *curves, border = ax.lines
+        assert list(border.get_ydata()) == [0.01, 0.01]
+        assert ax.get_ylim()[0] >= 1e-4
+        for line in curves:
+            (run,) = (row.run for row in comparison.rows if line.get_label().startswith(row.run.label))
+            best = comparison.best_known_loss
+            expected = 100 * (run.losses - best) / (run.losses[0] - best)
+            shown = expected > 1e-4  # what is below is out of the picture
+            # One rounding more; the loss at the end of a run is the difference of numbers of size 100.
+            np.testing.assert_allclose(line.get_ydata()[shown], expected[shown], rtol=1e-9)
+            assert (line.get_ydata()[~shown] <= 1e-4).all()
 
 
-def test_a_start_that_is_the_best(result):
-    rows = tuple(replace(row, run=replace(row.run, losses=np.zeros_like(row.run.losses))) for row in result.rows)
-    ax = loss_curves(replace(result, rows=rows, best_known_loss=0.0), Figure().subplots())
-    assert all(np.isfinite(line.get_ydata()).all() for line in ax.lines)
+def test_a_start_that_is_the_best():
+    comparison = compare("rosenbrock", settings=Settings(("sgd", "ftrl"), epochs=5), start=[1.0, 1.0])
+    ax = loss_curves(comparison, Figure().subplots())
+    assert ax.get_ylabel() == "loss above the best known"
+    assert len(ax.texts) == 0  # there is no border
+    diverged, stayed = ax.lines
+    assert diverged.get_ydata()[-1] == 1.0  # at (0, 0), to which ftrl takes weights without a gradient
+    assert (stayed.get_ydata() < ax.get_ylim()[0]).all()
+
+
+def test_runs_far_away_are_drawn_without_a_warning(tmp_path):
+    """The way from the start to the best is so short that shares of it overflow."""
+    comparison = compare("x**2", settings=Settings(("sgd", "lion"), rates=(0.3,), epochs=5), start=[1e-154])
+    start, far = comparison.rows[0].run.losses[0], comparison.rows[1].run.losses.max()
+    assert comparison.best_known_loss < start
+    assert float(far) * 100 / float(start) == np.inf
+    save_loss_curves(comparison, tmp_path / "picture.png")
 
 
 def test_diverged_runs_leave_the_picture_but_stay_in_the_legend():

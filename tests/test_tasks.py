@@ -1,4 +1,4 @@
-"""The built-in tasks: their gradients, minima and rows are what independent sources say."""
+"""The tasks: gradients, minima and rows are what independent sources say, and a text means what one would think."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from sklearn.metrics import log_loss
 from sklearn.neural_network import MLPClassifier
 
 from optcore.compare import Settings, compare
-from optcore.data import badly_scaled, sparse_linear
-from optcore.tasks import L2, TASKS, load_task
+from optcore.data import DataError, badly_scaled, sparse_linear
+from optcore.problems import PROBLEMS
+from optcore.tasks import L2, TASKS, Function, Linear, load_task
 
 
 def flat(arrays):
@@ -168,3 +169,147 @@ def test_digits_are_scikit_learns():
     order, other = np.lexsort([*found.T, labels.argmax(axis=1)]), np.lexsort([*x.T, expected])
     assert np.array_equal(found[order], x[other])
     assert np.array_equal(labels.argmax(axis=1)[order], expected[other])
+
+
+# ---------------------------------------------------------------------------- functions
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_a_named_function(name):
+    task, problem = load_task(name), PROBLEMS[name]
+    assert (task.name, task.rows, task.held_out_rows) == (name, (), 0)
+    (start,) = params = task.start()
+    assert np.array_equal(start, problem.start)
+    assert start.flags.writeable
+    assert not np.shares_memory(start, task.start()[0])
+    start += 0.25
+    assert task.objective(params) == problem.fun(start)
+    (gradient,) = task.gradient(params)
+    assert np.array_equal(gradient, problem.jac(start))
+    assert task.held_out_loss(params) is None
+    assert task.best_known() == (problem.minimum, "the minimum")
+    assert task.heading.startswith(f"{name}: {problem.description}, from {problem.variables[0]} = ")
+    assert f"\nIt is {problem.fun(problem.start):g} there. Its minimum is {problem.minimum:g}, at " in task.heading
+    assert "The slope is 0" not in task.heading
+
+
+def test_a_function_from_another_start():
+    task = load_task("himmelblau", start=[-1, 0.5])
+    assert task.start()[0].tolist() == [-1.0, 0.5]
+    assert load_task("himmelblau").start()[0].tolist() == [0.0, 0.0]
+    assert task.heading == (
+        "himmelblau: (x^2 + y - 11)^2 + (x + y^2 - 7)^2, from x = -1, y = 0.5\nIt is 150.312 there. Its minimum is 0, "
+        "at (3, 2), (-2.80512, 3.13131), (-3.77931, -3.28319), (3.58443, -1.84813)."
+    )
+
+
+def test_a_formula():
+    text = "(1 - x)**2 +\n\t100*(y - x**2)**2"
+    task = load_task(text, start=[-1.2, 1.0])
+    assert (task.name, task.rows) == ("formula", ())
+    assert task.heading == "formula: (1 - x)**2 + 100*(y - x**2)**2, from x = -1.2, y = 1\nIt is 24.2 there."
+    params = [np.array([0.5, 2.0])]
+    assert task.objective(params) == 0.25 + 100 * 1.75**2
+    assert task.gradient(params)[0].tolist() == [-1.0 - 400 * 0.5 * 1.75, 200 * 1.75]
+    best, how = task.best_known()
+    assert best == np.inf
+    assert how.startswith("the lowest of all runs here, as the minimum is not known")
+    assert task.facts() == {
+        "formula": "(1 - x)**2 + 100*(y - x**2)**2",
+        "variables": ["x", "y"],
+        "start": [-1.2, 1.0],
+        "minimum": None,
+        "minimizers": [],
+    }
+    assert load_task(text).start()[0].tolist() == [1.0, 1.0]
+
+
+def test_what_cannot_move_and_what_is_long_is_said():
+    assert load_task("double_well", start=[0.0]).heading == (
+        "double_well: x^4 - 4 x^2, from x = 0\nIt is 0 there. Its minimum is -4, at -1.41421, 1.41421.\n"
+        "The slope is 0 there, so that few will move; --start can name another place."
+    )
+    heading = load_task("rosenbrock_10").heading
+    assert ", from x1 = -1.2, x2 = 1, x3 = -1.2, x4 = 1, x5 = -1.2, x6 = 1, ...\n" in heading
+    assert heading.endswith("Its minimum is 0, at (1, 1, 1, 1, 1, 1, ...).")
+
+
+@pytest.mark.parametrize(
+    ("text", "start", "message"),
+    [
+        ("rosenbrock", [1], "--start must have a number for each of x, y, in this order, got 1"),
+        ("x + y*z", [1, 2, 3, 4], "--start must have a number for each of x, y, z, in this order, got 4"),
+        ("rosenbrock", [1, np.inf], "--start must be finite"),
+        ("rosenbrock", "ab", "--start must be an array of numbers, got 'ab'"),
+        ("rosenbrock", [1, 1e200], "rosenbrock is inf at the start, x = 1, y = 1e+200; --start can name another"),
+        ("x*1e201 + y", None, "formula is 1e+201 at the start, x = 1, y = 1"),
+        ("log(x)", [0], "formula is -inf at the start, x = 0"),
+        ("y + sqrt(x)", [0, 1], "the slope of formula in x is inf at the start, x = 0, y = 1; --start can name"),
+        ("asin(x)", [2], "formula is nan at the start, x = 2"),
+        ("diabetes", [1], "--start is for functions; diabetes has its own start"),
+    ],
+)
+def test_bad_starts(text, start, message):
+    with pytest.raises(DataError) as info:
+        load_task(text, start=start)
+    assert str(info.value).startswith(message)
+
+
+ROWS = "a,y\n" + "".join(f"{i},{i * i % 7}\n" for i in range(12))
+
+
+@pytest.mark.parametrize("path", ["prices", "x+y", "(copy)", "f(x).csv", "data/(1)", "x*y.csv"])
+def test_a_file_that_exists_is_no_formula(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / path).write_text(ROWS)
+    assert isinstance(load_task(path, "y"), Linear)
+
+
+def test_a_name_comes_before_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("diabetes", "rosenbrock"):
+        (tmp_path / name).write_text(ROWS)
+    assert load_task("diabetes").data.name == "diabetes"
+    assert isinstance(load_task("rosenbrock"), Function)
+
+
+@pytest.mark.parametrize("text", ["x**2", "exp(x)-x", "x+x/y", "2.*x**2.", " x*x ", "x*y/1.5", "(x)"])
+def test_formulas_are_known_by_their_signs(text):
+    assert isinstance(load_task(text), Function)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "rosenbrok",
+            "there is no task, function or file 'rosenbrok'; did you mean 'rosenbrock'? Accepted: diabetes, ",
+        ),
+        ("breast-cancer", "there is no task, function or file 'breast-cancer'; did you mean 'breast_cancer'?"),
+        ("data/prices", "there is no task, function or file 'data/prices'"),
+        ("x", "there is no task, function or file 'x'. Accepted: "),
+        ("", "there is no task, function or file ''. Accepted: "),
+        ("x - y", "there is no task, function or file 'x - y'"),
+        ("x\x00", "there is no task, function or file 'x\\x00'"),
+        ("nowhere.csv", "there is no file nowhere.csv"),
+        ("old (1).csv", "there is no file old (1).csv"),
+        ("folder", "folder is a folder"),
+        ("folder (2)", "folder (2) is a folder"),
+        ("x^2", "in 'x^2', at character 2, '^': use ** for a power"),
+        ("x + " + "9" * 10**4, "a formula of at most 1000 characters is read, not of 10004"),
+    ],
+)
+def test_texts_that_are_nothing(tmp_path, monkeypatch, text, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder (2)").mkdir()
+    with pytest.raises(DataError) as info:
+        load_task(text)
+    assert str(info.value).startswith(message)
+
+
+def test_a_name_that_is_not_known_is_told_all():
+    with pytest.raises(DataError) as info:
+        load_task("nothing")
+    assert f"Accepted: {', '.join([*TASKS, *PROBLEMS])}, the path of a CSV file, and formulas" in str(info.value)
