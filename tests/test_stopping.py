@@ -10,11 +10,11 @@ import time
 import numpy as np
 import pytest
 import scipy.optimize
-from optcore._descent import Descent
 from scipy.optimize import Bounds, rosen, rosen_der
 from test_minimize import START, both, run, same, square, square_der
 
 import optcore as oc
+from optcore._descent import Descent
 from optcore._minimize import Run
 from optcore.finite_differences import Objective
 from optcore.stopping import MESSAGES, Settings, Status
