@@ -46,6 +46,8 @@ def find_optimizer(method: Any) -> type[Optimizer]:
     """The class of that name, or the class itself."""
     if isinstance(method, type) and issubclass(method, Optimizer) and method is not Optimizer:
         return method
+    if method is None:  # SciPy's default
+        method = "adam"
     if not isinstance(method, str):
         raise TypeError(f"method must be the name or the class of an optimizer, got {method!r}")
     if method.lower() not in CATALOGUE:
@@ -92,7 +94,7 @@ def parse_bounds(bounds: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         lower, upper = (np.array(np.broadcast_to(side, x.shape)) for side in sides)
     except ValueError:
         raise ValueError(f"bounds has {sides[0].size} pairs, but x0 has {x.size} elements") from None
-    wrong = np.flatnonzero(~(lower <= upper))
+    wrong = np.flatnonzero(~((lower <= upper) & (lower < math.inf) & (upper > -math.inf)))
     if len(wrong):
         i = wrong[0]
         raise ValueError(f"bounds[{i}] must be (low, high) with low <= high, got ({lower[i]}, {upper[i]})")
@@ -121,7 +123,8 @@ class Run:
         settings: Settings,
         callback: Callable[..., Any] | None,
     ):
-        self.objective, self.x, self.g, self.bounds = objective, x, np.empty_like(x), bounds
+        # NaN, so that a compiled function that adds to the gradient and does not set it first is found out.
+        self.objective, self.x, self.g, self.bounds = objective, x, np.full_like(x, math.nan), bounds
         self.cls, self.keywords, self.settings = cls, dict(keywords), settings
         parameter = inspect.signature(cls).parameters.get("lr")
         if "lr" not in keywords and parameter is not None:
@@ -146,7 +149,7 @@ class Run:
         seconds = settings.max_seconds
         self.deadline = math.inf if seconds is None else time.perf_counter() + seconds
         self.compiled = isinstance(objective, Function) and self.call_back is None and self.feedback is None
-        self.steps_at_once = 16
+        self.steps_at_once = 1
 
     def make_optimizer(self) -> None:
         """A new one at x, with the learning rate that belongs to this many restarts."""
@@ -189,8 +192,8 @@ class Run:
             begin = time.perf_counter()
             lr = math.nan if self.lr is None or callable(self.lr) else self.lr
             status = self.points.run(self.optimizer, self.objective, self.steps_at_once, lr)
-            # Long enough for the way there not to matter, short enough for Ctrl-C and the clock.
-            self.steps_at_once = self.steps_at_once * 2 if time.perf_counter() - begin < 0.01 else 16
+            # Enough for the way there not to matter, few enough for Ctrl-C and the clock.
+            self.steps_at_once = min(2 * self.steps_at_once, 1024) if time.perf_counter() - begin < 0.01 else 1
             return self.diverged() if status == Status.DIVERGED else self.in_time(status)
         if self.feedback is not None:  # after a restart, of the point gone back to
             self.feedback.update(self.points.best_loss if self.optimizer.t == 0 and self.step else self.points.loss)
@@ -200,7 +203,7 @@ class Run:
 
     def evaluate(self, lr: float) -> Status | None:
         """Loss and gradient at x, and what follows from them; ``lr`` is that of the step which led here."""
-        loss = self.objective(self.x, self.g) if np.isfinite(self.x).all() else math.nan
+        loss = self.objective(self.x, self.g) if self.points.finite() else math.nan
         if not self.points.observe(loss, lr):
             return self.diverged()
         if self.step and self.call_back is not None:
@@ -290,7 +293,7 @@ def compiled_function(fun: Any) -> Function | None:
     """What SciPy's LowLevelCallable holds, or a capsule, as a function of ours; None for what is neither."""
     scipy = sys.modules.get("scipy")
     if scipy is not None and isinstance(fun, scipy.LowLevelCallable):
-        return Function(tuple.__getitem__(fun, 0), fun)
+        return Function(tuple.__getitem__(fun, 0))
     return Function(fun) if type(fun).__name__ == "PyCapsule" else None
 
 
@@ -321,8 +324,9 @@ def minimize(
     fun : callable, scipy.LowLevelCallable, or capsule
         ``fun(x, *args)`` returns the loss, a number. x is a copy, float64 of shape (n,). Or a compiled function
         ``double fun(int n, const double *x, double *gradient, void *data)`` that also writes the gradient: the loop
-        then runs without Python, some milliseconds at a time. A capsule is named after its signature, as those in the
-        ``__pyx_capi__`` of a Cython module are.
+        then runs without Python and without the GIL, 1024 steps at a time, or one where they are slow. It must not
+        raise exceptions nor use Python: in Cython it is declared ``cdef api ... noexcept nogil``. A capsule is named
+        after its signature, as those in the ``__pyx_capi__`` of a Cython module are.
     x0 : array_like, shape (n,)
         The start. It is not changed. A number has shape (1,). Outside of the bounds, it is moved to the nearest.
     args : tuple
@@ -340,8 +344,9 @@ def minimize(
         Called after each step: ``callback(intermediate_result=...)`` with ``x`` and ``fun``, if that is its only
         parameter's name, else ``callback(x)``. It may raise StopIteration.
     options : mapping, optional
-        Every keyword of the optimizer but ``bounds``, ``maximize`` and ``on_nonfinite``; ``lr`` may be a schedule. A
-        ``Plateau`` or ``BackOff`` is copied, and updated with each loss. Besides:
+        Every keyword of the optimizer but ``bounds``, ``maximize`` and ``on_nonfinite``; ``lr`` may be a schedule, and
+        ``eps`` is the optimizer's, no step of finite differences. A ``Plateau`` or ``BackOff`` is copied, and updated
+        with each loss. Besides:
 
         maxiter : int, default 10_000
             Steps at most.
@@ -371,7 +376,7 @@ def minimize(
         on_interrupt : {"return", "raise"}
             What Ctrl-C does. In a loop over many runs, "raise".
         history : bool or "x", default True
-            Whether to keep the rows of ``res.history``, and x with them.
+            Whether to keep the rows of ``res.history``, 24 bytes a step, and x with them.
         disp : bool, default False
             Show progress, if tqdm is installed and the terminal is watched, and a summary in the end.
         finite_diff_rel_step : float or array, optional
@@ -437,7 +442,7 @@ def minimize(
     objective: Objective | Function | None = compiled_function(fun)
     if objective is None:
         objective = Objective(fun, jac, args, lower, upper, rel_step)
-    elif (jac is not None and jac is not True) or args != ():
+    elif (jac is not None and jac is not True) or not (isinstance(args, tuple) and not args):
         raise ValueError("a compiled fun writes the gradient, and has its data in its capsule: leave out jac and args")
     run = Run(objective, x, limits, cls, keywords, settings, callback)
     run.bar = progress_bar(settings.disp, settings.maxiter, "steps")
@@ -524,5 +529,10 @@ def called_by_scipy(
     unknown = [name for name in options if name not in known]
     if unknown:
         warnings.warn(f"Unknown solver options: {', '.join(unknown)}", OptimizeWarning, stacklevel=3)
-    options = {**own_options, **{name: value for name, value in options.items() if name in known}}
+    # An interruption ends the loop around this one as well, say that of basinhopping.
+    options = {
+        "on_interrupt": "raise",
+        **own_options,
+        **{name: value for name, value in options.items() if name in known},
+    }
     return minimize(fun, x0, args, cls, own_jac if jac is None else jac, bounds, tol, callback, options)

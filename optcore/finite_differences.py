@@ -189,9 +189,9 @@ class Objective:
             if not isinstance(result, (tuple, list)) or len(result) != 2:
                 raise TypeError(f"with jac=True, fun must return a pair (loss, gradient), got {type(result).__name__}")
             result, gradient = result
-        if getattr(result, "dtype", None) in (np.float32, np.float16):
-            self.eps = np.finfo(result.dtype).eps
         loss = number(result)
+        if not isinstance(result, float) and (dtype := np.asarray(result).dtype) in (np.float32, np.float16):
+            self.eps = np.finfo(dtype).eps
         if not math.isfinite(loss):
             g[...] = np.nan
             return loss

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import inspect
 import math
 import os
@@ -304,6 +305,7 @@ class Optimizer(Plan):
     # ------------------------------------------------------------------ making
 
     @classmethod
+    @functools.cache
     def _keywords(cls) -> list[str]:
         """What the constructor takes behind params and grads."""
         own = [p.name for p in inspect.signature(cls).parameters.values() if p.kind is p.KEYWORD_ONLY]

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import inspect
 import pickle
+import signal
 import subprocess
 import sys
 import time
@@ -495,7 +496,7 @@ def test_settings_are_documented_and_no_keywords_of_optimizers():
         ({"x0": [-np.inf]}, ValueError, "x0 must be finite, but element 0 is -inf"),
         ({"method": "adm"}, ValueError, "there is no method 'adm'; did you mean 'adam'?"),
         ({"method": "BFGS"}, ValueError, "there is no method 'BFGS'"),
-        ({"method": None}, TypeError, "method must be the name or the class of an optimizer, got None"),
+        ({"method": 3}, TypeError, "method must be the name or the class of an optimizer, got 3"),
         ({"method": oc.Optimizer}, TypeError, "method must be the name or the class of an optimizer"),
         ({"method": "momentum"}, TypeError, 'Momentum needs a learning rate: options={"lr": ...}'),
         ({"callback": 3}, TypeError, "callback must be callable, got 3"),
@@ -553,3 +554,30 @@ def test_scipy_method_checks_at_once():
             oc.scipy_method("adam", **arguments)
     with pytest.raises(ValueError, match="there is no method 'adm'"):
         oc.scipy_method("adm")
+
+
+def test_an_interruption_ends_the_loop_around_it_as_well():
+    def fun(x):
+        signal.raise_signal(signal.SIGINT)
+        return square(x)
+
+    with pytest.raises(KeyboardInterrupt):
+        scipy.optimize.basinhopping(fun, [1.0, 2.0], minimizer_kwargs={"method": oc.scipy_method("adam")}, niter=3)
+
+
+def test_float32_losses_of_any_kind_have_steps_of_their_own():
+    """Or every difference would be lost in their roundings."""
+    for kind in (
+        lambda loss: np.float32(loss),
+        lambda loss: [np.float32(loss)],
+        lambda loss: np.array([loss], np.float32),
+    ):
+        res = oc.minimize(lambda x, kind=kind: kind(square(x)), [3.0, -1.0], options={"maxiter": 3, "lr": 0.1})
+        assert res.nit == 3
+        assert np.abs(res.jac).min() > 0
+
+
+@pytest.mark.parametrize("bad", [(np.inf, np.inf), (-np.inf, -np.inf)])
+def test_bounds_leave_something(bad):
+    with pytest.raises(ValueError, match=r"bounds\[0\] must be"):
+        oc.minimize(square, [3.0], bounds=[bad])

@@ -36,6 +36,13 @@ FIRST_ROOM = 256
 SIGNATURES = ("double (int, double *, double *, void *)", "double (int, double *, double *)")
 
 
+cdef double* doubles(array) except? NULL:
+    """The memory of an array of float64, which is not looked at again."""
+    if not isinstance(array, numpy.ndarray) or array.dtype != numpy.float64 or not array.flags.carray:
+        raise TypeError(f"an array of float64 that can be written is needed, got {array!r}")
+    return <double*> cnp.PyArray_DATA(array)
+
+
 cdef double* pointer(array) except? NULL:
     return NULL if array is None else <double*> cnp.PyArray_DATA(array)
 
@@ -48,38 +55,43 @@ cdef class Function:
     capsule : PyCapsule
         Its name is the signature, as Cython and SciPy write it; its context the data.
 
-    owner : object
-        Lives as long as this does.
-
     Raises
     ------
     ValueError
         The signature is another.
     """
 
-    cdef object capsule, owner
+    cdef object capsule
     cdef void* pointer
     cdef void* data
     cdef bint takes_data
     cdef readonly int64_t nfev, njev
     """Calls so far, and those that gave a loss to which a gradient belongs."""
 
-    def __init__(self, capsule, owner=None):
+    def __cinit__(self, capsule):
         if not PyCapsule_CheckExact(capsule):
             raise TypeError(f"a compiled function comes in a capsule, got {type(capsule).__name__}")
         cdef const char* name = PyCapsule_GetName(capsule)
         found = "" if name == NULL else name.decode()
-        signature = found.replace("const ", "").replace(" noexcept", "").replace(" nogil", "")
+        signature = found.replace("const ", "")  # where exceptions go is not in the name
         if signature not in SIGNATURES:
             raise ValueError(f"a compiled fun must be {' or '.join(SIGNATURES)}, which also writes the gradient; got {found!r}")
-        self.capsule, self.owner = capsule, owner
+        self.capsule = capsule
         self.pointer = PyCapsule_GetPointer(capsule, name)
         self.data = PyCapsule_GetContext(capsule)
         self.takes_data = signature == SIGNATURES[0]
 
     def __call__(self, x, g):
-        """The loss at x, both arrays of float64, contiguous; the gradient is written to g."""
-        return self.call(x.size, pointer(x), pointer(g))
+        """The loss at x, without the GIL; the gradient is written to g."""
+        cdef double* point = doubles(x)
+        cdef double* gradient = doubles(g)
+        cdef int n = x.size
+        cdef double loss
+        if g.size != n:
+            raise ValueError(f"the gradient has {g.size} elements, and x has {n}")
+        with nogil:
+            loss = self.call(n, point, gradient)
+        return loss
 
     cdef double call(self, int n, const double* x, double* g) noexcept nogil:
         cdef double loss
@@ -132,7 +144,7 @@ cdef class Descent:
 
     def __init__(self, x, g, bounds, settings, bint keep_last):
         lower, upper = bounds or (None, None)
-        self.n, self.x, self.g, self.lower, self.upper = x.size, pointer(x), pointer(g), pointer(lower), pointer(upper)
+        self.n, self.x, self.g, self.lower, self.upper = x.size, doubles(x), doubles(g), pointer(lower), pointer(upper)
         self.gtol = -1.0 if settings.gtol is None else settings.gtol
         self.xtol = -1.0 if settings.xtol is None else settings.xtol
         self.ftol, self.by_loss = settings.ftol or 0.0, settings.ftol is not None
@@ -203,22 +215,21 @@ cdef class Descent:
         return None if status == GO_ON else status
 
     cdef bint take(self, double loss, double lr) noexcept nogil:
-        cdef double a, g
-        cdef double moved = 0.0
+        cdef double a, g, largest = 0.0, norm = 0.0, moved = 0.0
         cdef Py_ssize_t i, row = self.size
-        self.loss, self.largest, self.norm = loss, 0.0, 0.0
         for i in range(self.n):
             g = self.g[i]
             a = fabs(g)
-            self.largest = a if a > self.largest or a != a else self.largest
+            largest = a if (a > largest) | (a != a) else largest
             if self.lower != NULL:  # what leads out of the bounds does not count
                 a = self.x[i] - self.upper[i]
                 g = a if g < a else g
                 a = self.x[i] - self.lower[i]
                 a = fabs(a if g > a else g)
-            self.norm = a if a > self.norm or a != a else self.norm
+            norm = a if (a > norm) | (a != a) else norm
         if not isfinite(loss):  # a gradient there means nothing
-            self.largest = self.norm = NAN
+            largest = norm = NAN
+        self.loss, self.largest, self.norm = loss, largest, norm
         if self.rows[0] != NULL:
             self.rows[0][row], self.rows[1][row], self.rows[2][row] = loss, self.norm, lr
         if self.rows[3] != NULL:
@@ -261,7 +272,18 @@ cdef class Descent:
                 return LOSS
         return MAXITER if step >= self.maxiter else GO_ON
 
-    def run(self, Plan plan, Function function, Py_ssize_t steps, double lr):
+    def finite(self):
+        """Whether the current x is."""
+        return self.is_finite()
+
+    cdef bint is_finite(self) noexcept nogil:
+        cdef bint finite = True
+        cdef Py_ssize_t i
+        for i in range(self.n):
+            finite &= self.x[i] - self.x[i] == 0.0
+        return finite
+
+    def run(self, Plan plan not None, Function function not None, Py_ssize_t steps, double lr):
         """At most so many steps and evaluations, without the GIL; the status with which the run ends, or None.
 
         DIVERGED stands for a point from which the run cannot go on. The plan's gradients are to be ``g``, bound; ``lr``
@@ -285,10 +307,6 @@ cdef class Descent:
         return None if status == GO_ON else status
 
     cdef int evaluate(self, Function function, double lr) noexcept nogil:
-        cdef bint finite = True
-        cdef Py_ssize_t i
-        for i in range(self.n):
-            finite &= isfinite(self.x[i])
-        if not self.take(function.call(<int> self.n, self.x, self.g) if finite else NAN, lr):
+        if not self.take(function.call(<int> self.n, self.x, self.g) if self.is_finite() else NAN, lr):
             return DIVERGED
         return self.status()
