@@ -1,0 +1,92 @@
+"""How fast an epoch of the estimators is, beside scikit-learn's of the same kind.
+
+    python bench/estimators.py            prints the tables
+    python bench/estimators.py --check    also fails where a ratio is above its limit
+
+An epoch is a call of ``partial_fit``, data checks included. All get one BLAS thread. Contenders of a row run in turn;
+see step.py.
+"""
+
+import argparse
+import statistics
+import sys
+
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.linear_model import SGDClassifier, SGDRegressor
+from sklearn.neural_network import MLPClassifier as TheirPerceptron
+from step import measure, ratio, say
+from threadpoolctl import threadpool_limits
+
+from optcore.estimators import LinearClassifier, LinearRegressor, MLPClassifier
+
+ROWS = 10_000
+
+
+def trained(model, X, y):
+    """The model after a first epoch, and a function for one more."""
+    if hasattr(model, "decision_function") or hasattr(model, "predict_proba"):
+        model.partial_fit(X, y, classes=np.unique(y))
+    return lambda: model.partial_fit(X, y)
+
+
+def cases():
+    """Title, contenders, the one that ratios refer to, and the largest ratios allowed."""
+    random = np.random.default_rng(0)
+    for columns in (10, 100):
+        X = random.normal(size=(ROWS, columns))
+        scores = X @ random.normal(size=columns) + random.normal(size=ROWS)
+        # Theirs takes one row at a time, in C. Steps from Python cannot do that as fast; see the ratios.
+        for ours, theirs, y, loss in (
+            (LinearRegressor, SGDRegressor, scores, "squared_error"),
+            (LinearClassifier, SGDClassifier, (scores > 0).astype(int), "log_loss"),
+        ):
+            base = f"{theirs.__name__}, batch 1"
+            contenders = {base: theirs(loss=loss, penalty=None, learning_rate="constant", eta0=1e-4, random_state=0)}
+            for size in (1, 32, 200, 1000, None):
+                name = f"optcore sgd, batch {size or 'full'}"
+                contenders[name] = ours(optimizer="sgd", lr=1e-4, batch_size=size, random_state=0)
+            yield (
+                f"{ours.__name__}, {ROWS} rows of {columns} float64",
+                {name: trained(model, X, y) for name, model in contenders.items()},
+                base,
+                {"optcore sgd, batch full": 1.0},
+            )
+    X, y = load_digits(return_X_y=True)
+    X /= 16
+    for hidden in ((100,), (50, 50)):
+        for size in (32, 200):
+            contenders = {}
+            for solver, optimizer in (("sgd", "velocity"), ("adam", "adam")):
+                theirs = TheirPerceptron(hidden, solver=solver, nesterovs_momentum=False, alpha=0.0, random_state=0)
+                contenders[f"scikit-learn {solver}"] = trained(theirs.set_params(batch_size=size), X, y)
+                ours = MLPClassifier(hidden, optimizer=optimizer, batch_size=size, random_state=0)
+                contenders[f"optcore {optimizer}"] = trained(ours, X, y)
+            yield (
+                f"MLPClassifier{hidden}, digits (1797 rows of 64), batch {size}",
+                contenders,
+                "scikit-learn sgd",
+                {"optcore velocity": 1.0, "optcore adam": 1.0},
+            )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="exit with 1 where a ratio is above its limit")
+    check = parser.parse_args().check
+    failures = []
+    for title, contenders, base, limits in cases():
+        with threadpool_limits(1, "blas"):
+            times = measure(contenders, seconds=3.0, rounds=15)
+        print(f"\n{title}\n{'':28}{'median':>12}{'ratio to ' + base:>34}")
+        for name in contenders:
+            value = ratio(times, name, base)
+            print(f"{name:28}{say(statistics.median(times[name])):>12}{value:34.3g}", flush=True)
+            if value > limits.get(name, float("inf")):
+                failures.append(f"{title}: {name} is {value:.3g} times {base}; at most {limits[name]} is promised")
+    if check and failures:
+        sys.exit("\n".join(failures))
+
+
+if __name__ == "__main__":
+    main()

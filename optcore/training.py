@@ -1,0 +1,260 @@
+"""The loop around a network and an optimizer: epochs, what is recorded of them, and when they end.
+
+An epoch takes every row once, in batches, and makes a step for each batch. Nothing here knows scikit-learn: the
+estimators of :mod:`optcore.estimators` check what they are given and hand it over.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from array import array
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from optcore.feedback import BackOff, Feedback, Plateau
+from optcore.networks import Network, Rows, Weights, batches
+from optcore.optimizer import Optimizer
+from optcore.optimizers import ScheduleFree
+from optcore.schedules import Schedule
+
+__all__ = ["Diverged", "History", "Run"]
+
+Settings = tuple[type[Optimizer], dict[str, Any]]
+
+ROWS_ARE_EXACT = ("sgd", "gradient_scaled", "adagrad")
+"""Rules for which a gradient of zero changes nothing."""
+SORTING = 100
+"""To find out which columns are in use takes as long, for each entry, as a whole step does for so many coefficients."""
+
+
+class Diverged(Exception):
+    """A loss, a gradient or a weight was not finite."""
+
+    def __init__(self, step: int, what: str):
+        super().__init__(f"at step {step} {what}")
+        self.step = step
+
+
+class History:
+    """What was recorded of a training: ``steps`` and ``epochs``, each a dictionary of arrays of one length.
+
+    Steps have ``loss`` (of the batch, before the step, with the penalty), ``lr`` and ``gradient_norm`` (before
+    clipping). Epochs have ``loss`` (the mean of those of its steps, each for as many rows as it had),
+    ``validation_loss`` (NaN where no rows were held out) and ``step``, the number of steps at its end. Both fit into a
+    table: ``pandas.DataFrame(history.steps)``.
+    """
+
+    def __init__(self) -> None:
+        self._steps = {name: array("d") for name in ("loss", "lr", "gradient_norm")}
+        self._epochs: dict[str, Any] = {"loss": array("d"), "validation_loss": array("d"), "step": array("q")}
+
+    def __repr__(self) -> str:
+        return f"<History of {self.step_count} steps in {len(self)} epochs>"
+
+    def __len__(self) -> int:
+        return len(self._epochs["loss"])
+
+    @property
+    def step_count(self) -> int:
+        """Steps that were made."""
+        return len(self._steps["loss"])
+
+    @property
+    def last_loss(self) -> float:
+        """That of the last epoch; NaN before there is one."""
+        return self._epochs["loss"][-1] if self else math.nan
+
+    @property
+    def steps(self) -> dict[str, np.ndarray]:
+        """Copies of what was recorded at every step."""
+        return {name: np.array(values) for name, values in self._steps.items()}
+
+    @property
+    def epochs(self) -> dict[str, np.ndarray]:
+        """Copies of what was recorded behind every epoch; of one that was broken off there is nothing."""
+        return {name: np.array(values) for name, values in self._epochs.items()}
+
+    def add_steps(self, losses: Sequence[float], rates: Sequence[float], norms: Sequence[float]) -> None:
+        """Appends as many steps as all three have: an interrupt may have come between two of them."""
+        count = min(len(losses), len(rates), len(norms))
+        for values, new in zip(self._steps.values(), (losses, rates, norms), strict=True):
+            values.extend(array("d", new[:count]))
+
+    def add_epoch(self, loss: float, validation_loss: float) -> None:
+        for values, new in zip(self._epochs.values(), (loss, validation_loss, self.step_count), strict=True):
+            values.append(new)
+
+
+def rates(lr: float | Callable[[int], float], start: int, stop: int) -> Sequence[float]:
+    """The learning rates of the updates from ``start`` to ``stop - 1``."""
+    if isinstance(lr, Schedule):
+        return np.asarray(lr(np.arange(start, stop))).tolist()
+    return [float(lr(t)) for t in range(start, stop)] if callable(lr) else [lr] * (stop - start)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two settings are equal; arrays are, if they are one object."""
+    try:
+        return a is b or bool(a == b)
+    except ValueError:
+        return False
+
+
+def own_copy(value: Any) -> Any:
+    """Of a Plateau or a BackOff, because it changes where it is used."""
+    return copy.copy(value) if isinstance(value, Feedback) else value
+
+
+class Run:
+    """A training and all that it needs to go on, with the bits of the one that never stopped.
+
+    Parameters
+    ----------
+    network : Network
+    weights : mapping of names to arrays
+        To start from.
+    settings : pair
+        The class of the optimizer, and its keywords.
+    random : numpy.random.RandomState
+        Shuffles the rows of each epoch.
+    """
+
+    def __init__(self, network: Network, weights: Weights, settings: Settings, random: np.random.RandomState):
+        self.network, self.random = network, random
+        self.make_optimizer(weights, settings)
+        self.history = History()
+        self.rows_seen = 0
+        self.split_seed: int | None = None
+        self._watch(False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "optimizer": self.optimizer.__reduce__()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        make, (cls, params, *rest) = state["optimizer"]
+        # joblib maps arrays of a file, or of another process, into memory as they are: read-only.
+        params = {name: p if type(p) is np.ndarray and p.flags.writeable else np.array(p) for name, p in params.items()}
+        vars(self).update({**state, "optimizer": make(cls, params, *rest)})
+
+    def make_optimizer(self, weights: Weights, settings: Settings) -> None:
+        cls, keywords = self.settings = settings
+        self.optimizer = cls(dict(weights), **{name: own_copy(value) for name, value in keywords.items()})
+
+    def go_on_with(self, network: Network, settings: Settings) -> None:
+        """Goes on with another penalty, another learning rate, or a new optimizer on the same weights.
+
+        Raises
+        ------
+        ValueError
+            The network is another one. Nothing has been changed.
+        """
+        if not network.is_like(self.network):
+            raise ValueError(
+                f"what was trained is {self.network}, but the parameters and the data now ask for {network}; fit from "
+                "the beginning (warm_start=False), or leave the parameters as they were"
+            )
+        (old_cls, old), (cls, new) = self.settings, settings
+        missing = object()
+        changed = {name for name in {**old, **new} if not same(old.get(name, missing), new.get(name, missing))}
+        values = self.optimizer.groups[0]
+        if cls is old_cls and changed == {"lr"} and "lr" in new and "lr" in values:
+            values["lr"] = own_copy(new["lr"])
+        elif cls is not old_cls or changed:
+            self.make_optimizer(self.optimizer._named(), settings)
+        self.network, self.settings = network, settings
+
+    @property
+    def _lr(self) -> Any:
+        return self.optimizer.lr  # type: ignore[attr-defined]
+
+    def weights(self) -> Weights:
+        """The weights to predict with, live: the optimizer's average, where it has one."""
+        optimizer = self.optimizer
+        averages = isinstance(optimizer, ScheduleFree) or (optimizer._options["averaging"] is not None and optimizer.t)
+        return cast(Weights, optimizer.averaged()) if averages else optimizer._named()
+
+    def epoch(self, rows: Rows, held_out: Rows | None, batch_size: int | None, shuffle: bool) -> tuple[float, float]:
+        """One epoch; the mean loss of its steps, and that of the rows held out (NaN where there are none).
+
+        Raises
+        ------
+        Diverged
+            The weights are those before the step that is named, with the optimizer's state. Where they are not finite,
+            because a step overflowed itself, they are those of the epoch's beginning, with a fresh optimizer.
+        """
+        before = {name: p.copy() for name, p in self.optimizer._named().items()}
+        with np.errstate(all="ignore"):  # what overflows is looked for
+            try:
+                loss = self._steps(rows, batch_size, shuffle)
+                if not all(math.isfinite(np.vdot(p, p)) for p in self.optimizer._named().values()):
+                    raise Diverged(self.history.step_count, "the weights overflowed")
+            except Diverged:
+                if not all(
+                    np.isfinite(p).all() for some in (self.optimizer._named(), self.weights()) for p in some.values()
+                ):
+                    self.make_optimizer(before, self.settings)
+                raise
+            validation_loss = (
+                math.nan if held_out is None else self.network.mean_loss(self.network.layers(self.weights()), held_out)
+            )
+        self.history.add_epoch(loss, validation_loss)
+        if isinstance(self._lr, (BackOff, Plateau)):
+            self._lr.update(loss if held_out is None else validation_loss)
+        return loss, validation_loss
+
+    def _steps(self, rows: Rows, batch_size: int | None, shuffle: bool) -> float:
+        network, optimizer = self.network, self.optimizer
+        layers = network.layers(optimizer._named())
+        start, total, losses, norms = optimizer.t, 0.0, array("d"), array("d")
+        by_columns = self._can_step_columns(rows)
+        try:
+            for batch in batches(rows, batch_size, self.random if shuffle else None):
+                grads, columns = network.gradients, None
+                if by_columns and batch.x.nnz * SORTING < layers[0][0].size:
+                    loss, norm, values, touched = network.gradient_of_columns(layers, batch)
+                    grads, columns = {**grads, "coef_0": values}, {"coef_0": touched}
+                else:
+                    loss = network.gradient(layers, batch)
+                    norm = network.norm()
+                if not math.isfinite(loss + norm):
+                    what = "the gradient overflowed" if math.isfinite(loss) else f"the loss was {loss:g}"
+                    lr = rates(self._lr, optimizer.t, optimizer.t + 1)[0]
+                    raise Diverged(self.history.step_count + len(losses) + 1, f"{what}, with lr = {lr:g}")
+                optimizer.step(grads, columns)
+                losses.append(loss)
+                norms.append(norm)
+                total += loss * len(batch)
+                self.rows_seen += len(batch)
+        finally:
+            self.history.add_steps(losses, rates(self._lr, start, start + len(losses)), norms)
+        return total / len(rows)
+
+    def _can_step_columns(self, rows: Rows) -> bool:
+        """Whether steps of some columns of a linear model are exactly those of all."""
+        optimizer = self.optimizer
+        return (
+            not isinstance(rows.x, np.ndarray)
+            and len(self.network.sizes) == 2
+            and self.network.l2 == 0.0
+            and optimizer._rule.name in ROWS_ARE_EXACT
+            and optimizer._options["averaging"] is None
+            and optimizer.groups[0]["weight_decay"] == 0.0
+        )
+
+    def _watch(self, keeps_best: bool) -> None:
+        self.best_loss, self.waited, self.keeps_best = math.inf, 0, keeps_best
+        self.best_weights: dict[str, np.ndarray] | None = None
+
+    def has_stalled(self, loss: float, tol: float, patience: int, keep_best: bool) -> bool:
+        """Whether the loss has not fallen below its best by more than ``tol`` in more than ``patience`` epochs."""
+        if keep_best != self.keeps_best:  # another loss than before
+            self._watch(keep_best)
+        self.waited = 0 if loss < self.best_loss - tol else self.waited + 1
+        if loss < self.best_loss:
+            self.best_loss = loss
+            if keep_best:
+                self.best_weights = {name: p.copy() for name, p in self.weights().items()}
+        return self.waited > patience
