@@ -9,7 +9,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 MACROS = [("NPY_NO_DEPRECATED_API", "NPY_1_22_API_VERSION")]
-MODULES = ["_scalars", "_rules", "_curves", "_schedules", "_rows", "_engine", "_descent"]
+MODULES = ["_scalars", "_rules", "_curves", "_schedules", "_rows", "_engine", "_descent", "_linear"]
 
 if sys.platform == "win32":
     # /fp:precise forbids contraction and reassociation, as the flags below do.

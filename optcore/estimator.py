@@ -248,7 +248,8 @@ class Estimator(BaseEstimator):
             raise
         run, early_stopping = self._run, held_out is not None
         tol = 0.0 if self.tol is None and early_stopping else self.tol
-        one_thread = blas().limit(limits=1, user_api="blas") if self._one_thread else contextlib.nullcontext()
+        limited = self._one_thread and not run.is_compiled(rows)
+        one_thread = blas().limit(limits=1, user_api="blas") if limited else contextlib.nullcontext()
         try:
             with one_thread, progress_bar(self.verbose and epochs > 1, epochs) as bar:
                 for _ in range(epochs):

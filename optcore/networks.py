@@ -24,6 +24,8 @@ import numpy as np
 from scipy.sparse import csr_array, issparse
 from scipy.special import expit, log_expit
 
+from optcore import _linear
+
 __all__ = ["ACTIVATIONS", "LOSSES", "Network", "Rows"]
 
 Weights = Mapping[str, np.ndarray]
@@ -291,8 +293,14 @@ class Network:
         """The output of the last layer, of shape (rows, outputs)."""
         return self._forward(layers, x, self._outputs(x.shape[0]))
 
+    def is_compiled(self, x: Any) -> bool:
+        """Whether the epochs and losses of such rows are those of :mod:`optcore._linear`."""
+        return isinstance(x, np.ndarray) and self.sizes[1:] == [1] and self.loss in _linear.LOSSES
+
     def mean_loss(self, layers: Layers, rows: Rows) -> float:
         """The loss without the penalty, averaged over rows, each times its weight."""
+        if self.is_compiled(rows.x):
+            return _linear.mean_loss(self.loss, *layers[0], rows.x, rows.targets, rows.weights)
         return LOSSES[self.loss](self.scores(layers, rows.x), rows.targets, rows.weights) / len(rows)
 
     def _deltas(self, layers: Layers, rows: Rows) -> tuple[float, list[np.ndarray]]:
@@ -356,6 +364,11 @@ class Network:
         return loss, math.sqrt(square), values, columns
 
 
+def batch_count(rows: int, size: int | None) -> int:
+    """Into how many batches an epoch is divided: batch i begins with row ``rows * i // count``."""
+    return 1 if size is None else -(-rows // size)
+
+
 def batches(rows: Rows, size: int | None, random: np.random.RandomState | None) -> Iterator[Rows]:
     """The rows of one epoch in batches of almost equal size, so that no row counts more than another.
 
@@ -367,8 +380,7 @@ def batches(rows: Rows, size: int | None, random: np.random.RandomState | None) 
     random : numpy.random.RandomState or None
         Shuffles the rows. None: in order.
     """
-    total = len(rows)
-    count = 1 if size is None else -(-total // size)
+    total, count = len(rows), batch_count(len(rows), size)
     if count == 1:
         yield rows
         return

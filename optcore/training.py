@@ -14,8 +14,10 @@ from typing import Any, cast
 
 import numpy as np
 
+from optcore import _linear
+from optcore._engine import Plan
 from optcore.feedback import BackOff, Feedback, Plateau
-from optcore.networks import Network, Rows, Weights, batches
+from optcore.networks import Network, Rows, Weights, batch_count, batches
 from optcore.optimizer import Optimizer
 from optcore.optimizers import ScheduleFree
 from optcore.schedules import Schedule
@@ -28,6 +30,8 @@ ROWS_ARE_EXACT = ("sgd", "gradient_scaled", "adagrad")
 """Rules for which a gradient of zero changes nothing."""
 SORTING = 100
 """To find out which columns are in use takes as long, for each entry, as a whole step does for so many coefficients."""
+TOGETHER = 1 << 17
+"""Elements of the rows whose compiled steps are made in one go: a millisecond of work between looks at signals."""
 
 
 class Diverged(Exception):
@@ -77,22 +81,22 @@ class History:
         """Copies of what was recorded behind every epoch; of one that was broken off there is nothing."""
         return {name: np.array(values) for name, values in self._epochs.items()}
 
-    def add_steps(self, losses: Sequence[float], rates: Sequence[float], norms: Sequence[float]) -> None:
+    def add_steps(self, losses: Sequence[float] | np.ndarray, rates: np.ndarray, norms: Sequence[float] | np.ndarray) -> None:
         """Appends as many steps as all three have: an interrupt may have come between two of them."""
         count = min(len(losses), len(rates), len(norms))
         for values, new in zip(self._steps.values(), (losses, rates, norms), strict=True):
-            values.extend(array("d", new[:count]))
+            values.frombytes(np.asarray(new[:count], np.float64).tobytes())
 
     def add_epoch(self, loss: float, validation_loss: float) -> None:
         for values, new in zip(self._epochs.values(), (loss, validation_loss, self.step_count), strict=True):
             values.append(new)
 
 
-def rates(lr: float | Callable[[int], float], start: int, stop: int) -> Sequence[float]:
+def rates(lr: float | Callable[[int], float], start: int, stop: int) -> np.ndarray:
     """The learning rates of the updates from ``start`` to ``stop - 1``."""
     if isinstance(lr, Schedule):
-        return np.asarray(lr(np.arange(start, stop))).tolist()
-    return [float(lr(t)) for t in range(start, stop)] if callable(lr) else [lr] * (stop - start)
+        return np.asarray(lr(np.arange(start, stop)))
+    return np.array([lr(t) for t in range(start, stop)]) if callable(lr) else np.full(stop - start, lr)
 
 
 def same(a: Any, b: Any) -> bool:
@@ -205,7 +209,13 @@ class Run:
             self._lr.update(loss if held_out is None else validation_loss)
         return loss, validation_loss
 
+    def is_compiled(self, rows: Rows) -> bool:
+        """Whether the steps for such rows are made without Python, and have the same bits with any BLAS."""
+        return self.network.is_compiled(rows.x) and type(self.optimizer).step is Plan.step
+
     def _steps(self, rows: Rows, batch_size: int | None, shuffle: bool) -> float:
+        if self.is_compiled(rows):
+            return self._compiled_steps(rows, batch_size, shuffle)
         network, optimizer = self.network, self.optimizer
         layers = network.layers(optimizer._named())
         start, total, losses, norms = optimizer.t, 0.0, array("d"), array("d")
@@ -220,9 +230,7 @@ class Run:
                     loss = network.gradient(layers, batch)
                     norm = network.norm()
                 if not math.isfinite(loss + norm):
-                    what = "the gradient overflowed" if math.isfinite(loss) else f"the loss was {loss:g}"
-                    lr = rates(self._lr, optimizer.t, optimizer.t + 1)[0]
-                    raise Diverged(self.history.step_count + len(losses) + 1, f"{what}, with lr = {lr:g}")
+                    raise self._diverged(len(losses), loss)
                 optimizer.step(grads, columns)
                 losses.append(loss)
                 norms.append(norm)
@@ -231,6 +239,33 @@ class Run:
         finally:
             self.history.add_steps(losses, rates(self._lr, start, start + len(losses)), norms)
         return total / len(rows)
+
+    def _compiled_steps(self, rows: Rows, batch_size: int | None, shuffle: bool) -> float:
+        network, optimizer = self.network, self.optimizer
+        count, start, done, total = batch_count(len(rows), batch_size), optimizer.t, 0, 0.0
+        together = max(1, count * TOGETHER // rows.x.size)
+        order = self.random.permutation(len(rows)).astype(np.int64, copy=False) if shuffle and count > 1 else None
+        coef, intercept = network.layers(optimizer._named())[0]
+        model = network.loss, network.l2, coef, intercept, network.gradients
+        data = rows.x, rows.targets, rows.weights, order
+        losses, norms = np.empty(count), np.empty(count)
+        try:
+            while done < count:
+                last = min(done + together, count)
+                done, total = _linear.steps(optimizer, *model, *data, count, done, last, total, losses, norms)
+                if done < last:
+                    raise self._diverged(done, losses[done])
+        finally:
+            done = optimizer.t - start  # also where a schedule has raised
+            self.rows_seen += len(rows) * done // count
+            self.history.add_steps(losses[:done], rates(self._lr, start, start + done), norms[:done])
+        return total / len(rows)
+
+    def _diverged(self, done: int, loss: float) -> Diverged:
+        """Of the step behind so many of this epoch."""
+        what = "the gradient overflowed" if math.isfinite(loss) else f"the loss was {loss:g}"
+        lr = rates(self._lr, self.optimizer.t, self.optimizer.t + 1)[0]
+        return Diverged(self.history.step_count + done + 1, f"{what}, with lr = {lr:g}")
 
     def _can_step_columns(self, rows: Rows) -> bool:
         """Whether steps of some columns of a linear model are exactly those of all."""
