@@ -25,7 +25,7 @@ else:
     if sysconfig.get_platform().endswith("x86_64"):
         # The loops once more for 256-bit registers, chosen at import: twice as fast on CPUs whose divider is as
         # wide, measured on Zen 4. No -mfma: the bits must not change.
-        MODULES += ["_rules_avx2", "_curves_avx2"]
+        MODULES += ["_rules_avx2", "_curves_avx2", "_linear_avx2"]
         MACROS.append(("OPTCORE_AVX2", "1"))
 # Flags put after ours win: the tests build at -O0 and for the native CPU and compare bits.
 FLAGS += os.environ.get("OPTCORE_EXTRA_CFLAGS", "").split()

@@ -8,10 +8,12 @@ import os
 from optcore._rules import HAS_AVX2
 
 if HAS_AVX2 and not os.environ.get("OPTCORE_BASELINE"):
+    from optcore import _linear_avx2 as linear
     from optcore._curves_avx2 import SMOOTH
     from optcore._rules_avx2 import RULES
 else:
+    from optcore import _linear as linear
     from optcore._curves import SMOOTH
     from optcore._rules import RULES
 
-__all__ = ["RULES", "SMOOTH"]
+__all__ = ["RULES", "SMOOTH", "linear"]

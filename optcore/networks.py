@@ -24,7 +24,7 @@ import numpy as np
 from scipy.sparse import csr_array, issparse
 from scipy.special import expit, log_expit
 
-from optcore import _linear
+from optcore._build import linear
 
 __all__ = ["ACTIVATIONS", "LOSSES", "Network", "Rows"]
 
@@ -295,12 +295,12 @@ class Network:
 
     def is_compiled(self, x: Any) -> bool:
         """Whether the epochs and losses of such rows are those of :mod:`optcore._linear`."""
-        return isinstance(x, np.ndarray) and self.sizes[1:] == [1] and self.loss in _linear.LOSSES
+        return isinstance(x, np.ndarray) and self.sizes[1:] == [1] and self.loss in linear.LOSSES
 
     def mean_loss(self, layers: Layers, rows: Rows) -> float:
         """The loss without the penalty, averaged over rows, each times its weight."""
         if self.is_compiled(rows.x):
-            return _linear.mean_loss(self.loss, *layers[0], rows.x, rows.targets, rows.weights)
+            return linear.mean_loss(self.loss, *layers[0], rows.x, rows.targets, rows.weights)
         return LOSSES[self.loss](self.scores(layers, rows.x), rows.targets, rows.weights) / len(rows)
 
     def _deltas(self, layers: Layers, rows: Rows) -> tuple[float, list[np.ndarray]]:

@@ -727,6 +727,60 @@ def step_rows(rule, params, grads, states, t, rows, *, bounds=None, **options):
                 before[i] = x
 
 
+# ---------------------------------------------------------------------- linear models
+#
+# Rows and coefficients are lists of floats or of numpy.float32 scalars; losses and errors are doubles.
+
+
+def dot(x, y):
+    """The sum of products: eight lanes in the precision of x, then neighbours."""
+    lanes = [type(x[0])(0)] * 8
+    for i in range(len(x)):
+        lanes[i % 8] = lanes[i % 8] + x[i] * y[i]
+    return pairwise(lanes)
+
+
+def squared_error(score, target):
+    """Half of it is the loss of a row; and the derivative of that half by the score."""
+    return (score - target) * (score - target), score - target
+
+
+def logistic(score, target):
+    """The loss of a row, and its derivative by the score; target 1 has the probability 1 / (1 + exp(-score))."""
+    margin = score if target > 0.0 else -score
+    power = exp(-abs(margin))
+    total = 1.0 + power
+    wrong = (power if margin > 0.0 else 1.0) / total  # the probability of the other class
+    # log(1 + power), where 1 + power is rounded (Kahan): the log of what it is, times what was lost.
+    small = power if total == 1.0 else log(total) * (power / (total - 1.0))
+    return small - (0.0 if margin > 0.0 else margin), -wrong if target > 0.0 else wrong
+
+
+def linear_batch(loss, rows, targets, weights, coef, intercept, l2):
+    """The mean loss of a batch with the penalty, its gradient by coef and by the intercept, and the gradient's norm.
+
+    ``loss`` is one of the two functions above; ``weights`` are those of the rows, or None. So may intercept be.
+    """
+    real = type(coef[0])
+    total, count, shift, gradient = 0.0, float(len(rows)), real(0), None
+    for i, x in enumerate(rows):
+        value, error = loss(float(dot(x, coef) + (real(0) if intercept is None else intercept)), float(targets[i]))
+        if weights is not None:
+            value, error = value * float(weights[i]), error * float(weights[i])
+        total += value
+        share = real(error / count)
+        shift = shift if intercept is None else shift + share
+        products = [share * element for element in x]
+        gradient = (
+            products if gradient is None else [g + product for g, product in zip(gradient, products, strict=True)]
+        )
+    mean = (total / 2.0 if loss is squared_error else total) / count
+    if l2:
+        mean += l2 / 2.0 * float(dot(coef, coef))
+        gradient = [g + real(l2) * w for g, w in zip(gradient, coef, strict=True)]
+    return mean, gradient, shift, math.sqrt(dot(gradient, gradient) + shift * shift)
+
+
 # ---------------------------------------------------------------------- schedules
 #
 # Each takes the fields of the class of that name, in their order, and the number t of completed updates, an int. Ends

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from optcore import _linear
+from optcore._build import linear
 from optcore._engine import Plan
 from optcore.feedback import BackOff, Feedback, Plateau
 from optcore.networks import Network, Rows, Weights, batch_count, batches
@@ -81,11 +81,13 @@ class History:
         """Copies of what was recorded behind every epoch; of one that was broken off there is nothing."""
         return {name: np.array(values) for name, values in self._epochs.items()}
 
-    def add_steps(self, losses: Sequence[float] | np.ndarray, rates: np.ndarray, norms: Sequence[float] | np.ndarray) -> None:
+    def add_steps(
+        self, losses: Sequence[float] | np.ndarray, rates: np.ndarray, norms: Sequence[float] | np.ndarray
+    ) -> None:
         """Appends as many steps as all three have: an interrupt may have come between two of them."""
         count = min(len(losses), len(rates), len(norms))
         for values, new in zip(self._steps.values(), (losses, rates, norms), strict=True):
-            values.frombytes(np.asarray(new[:count], np.float64).tobytes())
+            values.frombytes(memoryview(np.asarray(new[:count], np.float64)).cast("B"))
 
     def add_epoch(self, loss: float, validation_loss: float) -> None:
         for values, new in zip(self._epochs.values(), (loss, validation_loss, self.step_count), strict=True):
@@ -252,7 +254,7 @@ class Run:
         try:
             while done < count:
                 last = min(done + together, count)
-                done, total = _linear.steps(optimizer, *model, *data, count, done, last, total, losses, norms)
+                done, total = linear.steps(optimizer, *model, *data, count, done, last, total, losses, norms)
                 if done < last:
                     raise self._diverged(done, losses[done])
         finally:

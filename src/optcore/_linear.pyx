@@ -10,11 +10,13 @@ is summed over rows goes row by row. optcore/reference.py says the same in plain
 
 from libc.math cimport fabs, isfinite, sqrt
 from libc.stdint cimport int64_t
-from libc.string cimport memset
 
 from optcore._engine cimport FREE, STEPPING, Plan
 from optcore._rules cimport LANES, real
 from optcore._scalars cimport exp, log
+
+cdef enum:
+    BLOCK = 64  # rows whose losses are computed together: loops that are long enough for vector instructions
 
 LOSSES = ("squared_error", "logistic")
 
@@ -33,21 +35,58 @@ cdef inline real dot(Py_ssize_t n, const real* x, const real* y) noexcept nogil:
     return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]))
 
 
-cdef inline double squared_error(double score, double target, double* error) noexcept nogil:
-    """Twice a row's loss; the loss's derivative by the score is left in error."""
-    error[0] = score - target
-    return error[0] * error[0]
+cdef void squared_error(
+    Py_ssize_t n, const double* scores, const double* targets, double* losses, double* errors
+) noexcept nogil:
+    """Of each row the loss, and its derivative by the score."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        errors[i] = scores[i] - targets[i]
+        losses[i] = errors[i] * errors[i]  # the sum is halved, so that both overflow together
 
 
-cdef inline double logistic(double score, double target, double* error) noexcept nogil:
-    """A row's loss, and the same; target 1 has the probability 1 / (1 + exp(-score))."""
-    cdef double margin = score if target > 0.0 else -score
-    cdef double power = exp(-fabs(margin)), total = 1.0 + power
-    cdef double wrong = (power if margin > 0.0 else 1.0) / total  # the probability of the other class
-    # log(1 + power) where 1 + power is rounded (Kahan): log of what it was rounded to, times what that changed.
-    cdef double small = power if total == 1.0 else log(total) * (power / (total - 1.0))
-    error[0] = -wrong if target > 0.0 else wrong
-    return small if margin > 0.0 else small - margin
+cdef void logistic(
+    Py_ssize_t n, const double* scores, const double* targets, double* losses, double* errors
+) noexcept nogil:
+    """The same; target 1 has the probability 1 / (1 + exp(-score))."""
+    cdef double margin, power, total, wrong, small
+    cdef Py_ssize_t i
+    for i in range(n):
+        margin = scores[i] if targets[i] > 0.0 else -scores[i]
+        power = exp(-fabs(margin))
+        total = 1.0 + power
+        wrong = (power if margin > 0.0 else 1.0) / total  # the probability of the other class
+        errors[i] = -wrong if targets[i] > 0.0 else wrong
+        # log(1 + power), where 1 + power is rounded (Kahan): the log of what it is, times what was lost.
+        small = log(total) * (power / (total - 1.0))
+        small = power if total == 1.0 else small
+        losses[i] = small - (0.0 if margin > 0.0 else margin)
+
+
+cdef inline void set_row(Py_ssize_t n, real* g, const real* x, real share) noexcept nogil:
+    cdef Py_ssize_t j
+    for j in range(n):
+        g[j] = share * x[j]
+
+
+cdef inline void add_row(Py_ssize_t n, real* g, const real* x, real share) noexcept nogil:
+    cdef Py_ssize_t j
+    for j in range(n):
+        g[j] = g[j] + share * x[j]
+
+
+cdef inline void add_rows(
+    Py_ssize_t n, real* g, const real* x, const Py_ssize_t* rows, const real* shares
+) noexcept nogil:
+    """Four rows in their order, for which g is read and written once."""
+    cdef const real* x0 = x + rows[0] * n
+    cdef const real* x1 = x + rows[1] * n
+    cdef const real* x2 = x + rows[2] * n
+    cdef const real* x3 = x + rows[3] * n
+    cdef real a = shares[0], b = shares[1], c = shares[2], d = shares[3]
+    cdef Py_ssize_t j
+    for j in range(n):
+        g[j] = (((g[j] + a * x0[j]) + b * x1[j]) + c * x2[j]) + d * x3[j]
 
 
 cdef double mean_of_rows(
@@ -55,25 +94,50 @@ cdef double mean_of_rows(
     const int64_t* order, Py_ssize_t begin, Py_ssize_t end, const real* coef, real intercept, real* gradient,
     real* intercept_gradient,
 ) noexcept nogil:
-    """The mean loss of rows begin to end of the order. Its gradient is added to what stands there, unless NULL."""
-    cdef double loss, total = 0.0, error = 0.0
-    cdef Py_ssize_t i, j, row
-    cdef const real* at
-    cdef real score, share
-    for i in range(begin, end):
-        row = i if order == NULL else order[i]
-        at = x + row * columns
-        score = dot(columns, at, coef) + intercept
-        loss = logistic(score, targets[row], &error) if is_logistic else squared_error(score, targets[row], &error)
+    """The mean loss of rows begin to end of the order. Its gradient is written, unless NULL."""
+    cdef double[BLOCK] scores
+    cdef double[BLOCK] wanted
+    cdef double[BLOCK] losses
+    cdef double[BLOCK] errors
+    cdef real[BLOCK] shares
+    cdef Py_ssize_t[BLOCK] rows
+    cdef double total = 0.0, count = <double> (end - begin)
+    cdef real shift = 0
+    cdef bint first = True
+    cdef Py_ssize_t i, n
+    while begin < end:
+        n = min(BLOCK, end - begin)
+        for i in range(n):
+            rows[i] = begin + i if order == NULL else order[begin + i]
+            wanted[i] = targets[rows[i]]
+            scores[i] = dot(columns, x + rows[i] * columns, coef) + intercept
+        if is_logistic:
+            logistic(n, scores, wanted, losses, errors)
+        else:
+            squared_error(n, scores, wanted, losses, errors)
         if weights != NULL:
-            loss, error = loss * weights[row], error * weights[row]
-        total += loss
+            for i in range(n):
+                losses[i], errors[i] = losses[i] * weights[rows[i]], errors[i] * weights[rows[i]]
+        for i in range(n):
+            total += losses[i]
         if gradient != NULL:
-            share = <real> (error / <double> (end - begin))
-            for j in range(columns):
-                gradient[j] = gradient[j] + share * at[j]
-            intercept_gradient[0] = intercept_gradient[0] + share
-    return (total if is_logistic else total / 2.0) / <double> (end - begin)
+            for i in range(n):
+                shares[i] = <real> (errors[i] / count) if count > 1.0 else <real> errors[i]
+                shift = shift + shares[i]
+            if first:
+                set_row(columns, gradient, x + rows[0] * columns, shares[0])
+            i = 1 if first else 0
+            first = False
+            while i + 4 <= n:
+                add_rows(columns, gradient, x, rows + i, shares + i)
+                i += 4
+            while i < n:
+                add_row(columns, gradient, x + rows[i] * columns, shares[i])
+                i += 1
+        begin += n
+    if gradient != NULL:
+        intercept_gradient[0] = shift
+    return (total if is_logistic else total / 2.0) / count
 
 
 def mean_loss(
@@ -147,8 +211,6 @@ def steps(
         with nogil:
             while batch < last:
                 begin, end = rows * batch // count, rows * (batch + 1) // count
-                memset(g, 0, columns * sizeof(real))
-                shift_gradient = 0
                 mean = mean_of_rows[real](
                     is_logistic, columns, &x[0, 0], &targets[0, 0], row_weights, places, begin, end, w, shift[0], g,
                     &shift_gradient,
