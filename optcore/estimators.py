@@ -26,11 +26,14 @@ The parameters that all four share are explained in :class:`Estimator`.
 Reproducibility
 ---------------
 With the same ``random_state``, the same data and the same versions, one machine gives the same bits, in float32 and in
-float64. Sums over rows are made by the BLAS that NumPy was built with, and another machine or another BLAS may round
-them otherwise; the steps themselves have the same bits everywhere. A linear model is trained with one BLAS thread, so
-its bits do not depend on how many there are, wherever threadpoolctl can limit them (OpenBLAS, MKL, BLIS; not Apple's
-Accelerate). The layers of an MLP gain from threads and get them: how the BLAS shares out a product between them is
-its own business, so compare runs with the same number.
+float64. A linear model of one output (numbers, or two classes) is trained on dense rows by compiled code, in which
+every sum has one order: it has the same weights, to the bit, on every machine and with any number of threads.
+
+All else takes its sums over rows from the BLAS that NumPy was built with, and another machine or another BLAS may round
+them otherwise; the steps themselves have the same bits everywhere. Linear models of several outputs, or of sparse rows,
+are trained with one BLAS thread, where threadpoolctl can see to it (not with Apple's Accelerate). The layers of an MLP
+gain from threads and get them: how the BLAS shares out a product between them is its own business, so compare runs
+with the same number.
 """
 
 from __future__ import annotations

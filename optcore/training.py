@@ -87,7 +87,7 @@ class History:
         """Appends as many steps as all three have: an interrupt may have come between two of them."""
         count = min(len(losses), len(rates), len(norms))
         for values, new in zip(self._steps.values(), (losses, rates, norms), strict=True):
-            values.frombytes(memoryview(np.asarray(new[:count], np.float64)).cast("B"))
+            values.frombytes(np.asarray(new[:count], np.float64).tobytes())
 
     def add_epoch(self, loss: float, validation_loss: float) -> None:
         for values, new in zip(self._epochs.values(), (loss, validation_loss, self.step_count), strict=True):

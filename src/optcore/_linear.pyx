@@ -4,6 +4,9 @@
 `optcore.networks` has the same in NumPy, for all models. There a step costs some ten calls from Python, which is what
 an epoch of small batches takes its time for. Here it costs what its numbers cost.
 
+Losses are computed for many rows together, in loops that compilers turn into vector instructions: exp and log of a row
+alone take up to four times as long. What a row adds to the gradient is added for four rows at a time, but in their order.
+
 Every sum has one order, which depends on neither the machine nor a BLAS: a score is summed in LANES lanes, and all that
 is summed over rows goes row by row. optcore/reference.py says the same in plain Python.
 """
@@ -193,7 +196,7 @@ def steps(
     cdef real none = 0, shift_gradient = 0
     cdef const real* shift = &none
     cdef bint is_logistic = LOSSES.index(loss)
-    cdef Py_ssize_t rows = x.shape[0], columns = x.shape[1], batch = first, begin, end, j
+    cdef Py_ssize_t rows = x.shape[0], columns = x.shape[1], batch = first, begin, end = rows * first // count, j
     cdef const real* w = &coef[0, 0]
     cdef real* g = &gradient[0, 0]
     cdef tuple grads
@@ -210,7 +213,7 @@ def steps(
         plan.take_all(grads)
         with nogil:
             while batch < last:
-                begin, end = rows * batch // count, rows * (batch + 1) // count
+                begin, end = end, rows * (batch + 1) // count
                 mean = mean_of_rows[real](
                     is_logistic, columns, &x[0, 0], &targets[0, 0], row_weights, places, begin, end, w, shift[0], g,
                     &shift_gradient,
