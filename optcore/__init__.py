@@ -1,7 +1,7 @@
 """The optimizer step as a small, exact, fast library."""
 
 try:
-    from optcore import _scalars  # noqa: F401
+    from optcore._scalars import power as _  # noqa: F401
 except ModuleNotFoundError:
     raise ImportError(
         "optcore was found in its source folder, where it is not compiled; run Python in another folder, "

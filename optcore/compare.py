@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from optcore.data import DataError
-from optcore.domains import nearest
+from optcore.domains import MAX, NOT_NEGATIVE, nearest
 from optcore.optimizer import CATALOGUE, Optimizer
 from optcore.optimizers import ScheduleFree
+from optcore.schedules import Schedule
 from optcore.tasks import Task, load_task
 
 __all__ = ["Comparison", "Contender", "Row", "Run", "Settings", "compare"]
@@ -26,8 +27,10 @@ __all__ = ["Comparison", "Contender", "Row", "Run", "Settings", "compare"]
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 10.0, 30.0, 100.0)
 TIE = 1e-6  # of the way from the start to the best: final losses that differ by less are equally good
 LIMIT = 1e6  # times the loss at the start, or 1 if that is less: there is no way back, no need to wait for an overflow
+CHUNK = 10**6  # values of a schedule at a time
 LOWEST = -1e200  # no loss that has a minimum falls below it
 FULL_BATCH = ("rprop",)  # compares the signs of successive gradients, which has no meaning between two batches
+CONSTANT_RATE = ("rprop",)  # lr is its first step size alone
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,14 @@ class Settings:
         Rows per step at most; a function has none.
     seed : int
         Of the order of the rows. The same seed gives the same losses.
+    schedule : Schedule, optional
+        A shape whose peak is 1: each learning rate is multiplied by its value at t, the number of completed updates.
+        Without it, learning rates are constant.
 
     Raises
     ------
+    TypeError
+        The schedule is none, or one that follows the losses.
     ValueError
         A setting is outside of what makes sense.
     """
@@ -58,8 +66,14 @@ class Settings:
     epochs: int | None = None
     batch_size: int = 64
     seed: int = 0
+    schedule: Schedule | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.schedule, Schedule | None):
+            raise TypeError(
+                f"schedule must be a function of time, such as Cosine(1.0, steps=1000), or None, got {self.schedule!r}"
+                "; Plateau and BackOff follow the losses of one run, so that they are no shape for all"
+            )
         for name in self.optimizers:
             if name not in CATALOGUE:
                 raise ValueError(f"there is no optimizer {name!r}{nearest(name, list(CATALOGUE))}")
@@ -84,6 +98,8 @@ class Contender:
     cls: type[Optimizer]
     lookahead: bool = False
     full_batch: bool = False
+    schedule: Schedule | None = None
+    """What multiplies its learning rates."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +116,8 @@ class Run:
     """Mean loss of the held-out rows, without the penalty; None where it is not finite."""
     overflowed_at: int | None
     """The step at which it was stopped because the loss was not finite or above ``LIMIT`` times its start."""
+    schedule: Schedule | None = None
+    """What multiplied the learning rate."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,16 +157,46 @@ class Comparison:
     rows: tuple[Row, ...]
 
 
-def contenders(task: Task, names: Sequence[str]) -> list[Contender]:
-    """Those optimizers in the order of the catalogue; one that can look ahead comes twice."""
+def contenders(task: Task, settings: Settings) -> list[Contender]:
+    """The chosen optimizers in the order of the catalogue; one that can look ahead comes twice.
+
+    DataError where the schedule has a value that no learning rate can be multiplied by.
+    """
+    lowest = (
+        1.0 if settings.schedule is None else lowest_value(settings.schedule, settings, count_steps(task, settings))
+    )
     found = []
     for name, cls in CATALOGUE.items():
-        if name in names:
+        if name in settings.optimizers:
             full = name in FULL_BATCH and bool(task.rows)
-            found.append(Contender(f"{name}, full batch" if full else name, cls, full_batch=full))
+            # ftrl divides by its lr
+            constant = name in CONSTANT_RATE or (lowest == 0 and cls.domains.get("lr", NOT_NEGATIVE).low > 0)
+            schedule = None if constant else settings.schedule
+            found.append(Contender(f"{name}, full batch" if full else name, cls, full_batch=full, schedule=schedule))
             if cls.lookahead is not Optimizer.lookahead:
-                found.append(Contender(f"{name}, look-ahead", cls, lookahead=True))
+                found.append(Contender(f"{name}, look-ahead", cls, lookahead=True, schedule=schedule))
     return found
+
+
+def lowest_value(schedule: Schedule, settings: Settings, steps: int) -> float:
+    """The lowest learning rate of a run with so many steps; DataError where one is below 0 or not finite."""
+    lowest = math.inf
+    for first in range(0, steps, CHUNK):
+        values = np.asarray(schedule(np.arange(first, min(first + CHUNK, steps))))
+        wrong = np.flatnonzero(~((values >= 0) & (values <= MAX / max(1.0, *settings.rates))))
+        if len(wrong):
+            raise DataError(
+                f"the schedule {schedule!r} is {float(values[wrong[0]]):g} at t = {first + wrong[0]}; a learning rate "
+                "is multiplied by it, so that it must be finite and at least 0"
+            )
+        lowest = min(lowest, float(values.min()) * min(settings.rates))
+    return lowest
+
+
+def count_steps(task: Task, settings: Settings, size: int | None = None) -> int:
+    """How many steps a run has, with batches of another size than that of the settings if need be."""
+    number = len(task.rows[0]) if task.rows else 1
+    return (settings.epochs or task.epochs) * math.ceil(number / min(size or settings.batch_size, number))
 
 
 def checkpoints(steps: int, epochs: int) -> set[int]:
@@ -184,11 +232,11 @@ def train(task: Task, contender: Contender, lr: float, settings: Settings, progr
     DataError where the loss has no minimum.
     """
     params = task.start()
-    optimizer = contender.cls(params, lr=lr)
+    optimizer = contender.cls(params, lr=lr if contender.schedule is None else contender.schedule * lr)
     where_wanted = optimizer.lookahead if contender.lookahead else contextlib.nullcontext
     number, epochs = len(task.rows[0]) if task.rows else 1, settings.epochs or task.epochs
     size = number if contender.full_batch else min(settings.batch_size, number)
-    total = epochs * math.ceil(number / size)
+    total = count_steps(task, settings, size)
     stops = checkpoints(total, epochs)
 
     def result() -> Any:
@@ -227,6 +275,7 @@ def train(task: Task, contender: Contender, lr: float, settings: Settings, progr
         seconds=times,
         held_out_loss=held_out_loss if held_out_loss is not None and math.isfinite(held_out_loss) else None,
         overflowed_at=overflowed_at,
+        schedule=contender.schedule,
     )
 
 
@@ -239,7 +288,7 @@ def runs(task: Task, settings: Settings, progress: Callable[[float], Any] = sile
     from threadpoolctl import ThreadpoolController  # scikit-learn needs it, too
 
     pools = ThreadpoolController()
-    pairs = list(itertools.product(contenders(task, settings.optimizers), settings.rates))
+    pairs = list(itertools.product(contenders(task, settings), settings.rates))
     for done, (contender, lr) in enumerate(pairs):
 
         def inner(share: float, done: int = done) -> None:
@@ -318,7 +367,8 @@ def compare(
     Raises
     ------
     DataError
-        :func:`optcore.tasks.load_task` says why, or the function has no minimum.
+        :func:`optcore.tasks.load_task` says why, the function has no minimum, or the schedule has a value that is
+        negative or not finite.
 
     Examples
     --------
@@ -345,12 +395,14 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
         "epochs": settings.epochs,
         "batch_size": settings.batch_size if task.rows else None,
         "seed": settings.seed,
+        "schedule": settings.schedule and repr(settings.schedule),
         "best_known_loss": comparison.best_known_loss,
         "converged_loss": comparison.converged_loss,
         "optimizers": [
             {
                 "optimizer": row.run.label,
                 "lr": row.run.lr,
+                "schedule": row.run.schedule and repr(row.run.schedule),
                 "lr_at_edge": row.at_edge,
                 "outcome": row.outcome,
                 "loss": None if row.outcome == "diverged" else float(row.run.losses[-1]),

@@ -95,10 +95,16 @@ def named_parameters(params: Arrays, start: int) -> tuple[dict[str, np.ndarray],
     if isinstance(params, np.ndarray):
         return {str(start): params}, False
     if isinstance(params, Mapping):
-        for name in params:
+        named = dict(params)
+        for name, p in named.items():
             if not isinstance(name, str) or not name:
                 raise TypeError(f"parameter names must be non-empty strings, got {name!r}")
-        return dict(params), True
+            if params[name] is not p:  # numpy.load's result reads its file again
+                kind = type(params).__name__
+                raise TypeError(
+                    f"{kind} makes a new array at each look, which no step would reach; pass dict(...) of it"
+                )
+        return named, True
     if isinstance(params, (list, tuple)):
         return {str(start + i): p for i, p in enumerate(params)}, False
     raise TypeError(
@@ -316,7 +322,9 @@ class Optimizer(Plan):
         accepted = cls._keywords()
         for keyword in options:
             if keyword in OPTIONS and keyword not in accepted:
-                raise TypeError(f"{cls.__name__} takes no {keyword}: see help(optcore.{cls.__name__})")
+                settles = next(base for base in cls.__mro__ if keyword in vars(base).get("implied", {}))
+                where = f"{settles.__module__}.{settles.__name__}"
+                raise TypeError(f"{cls.__name__} takes no {keyword}: see help({where})")
             if keyword not in accepted:
                 raise TypeError(f"{cls.__name__} got an unknown keyword {keyword!r}{nearest(keyword, accepted)}")
 
@@ -491,7 +499,7 @@ class Optimizer(Plan):
         return MappingProxyType({name: MappingProxyType(views(arrays)) for name, arrays in self._state.items()})
 
     def averaged(self) -> Structure:
-        """The averages of the parameters, live, in the structure of the parameters.
+        """The averages of the parameters, live, in the structure of the parameters; of schedule-free rules, the result.
 
         Raises
         ------

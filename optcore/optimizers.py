@@ -1016,7 +1016,8 @@ class ScheduleFreeSGD(ScheduleFree):
 
     ``z = z - lr * g``, ``x = (1 - c) * x + c * z``, ``p = (1 - beta) * z + beta * x``
 
-    where c is the weight of this step among those of all; see :class:`ScheduleFree`.
+    where c is the weight of this step among those of all; see :class:`optcore.optimizers.ScheduleFree`. The result is
+    ``opt.averaged()``; what is written into the parameters between steps is lost.
 
     Parameters
     ----------
@@ -1068,7 +1069,8 @@ class ScheduleFreeAdamW(ScheduleFree):
     ``z = z - lr * (g / (sqrt(v / (1 - beta2**t)) + eps) + weight_decay * p)``, ``x = (1 - c) * x + c * z``,
     ``p = (1 - beta1) * z + beta1 * x``
 
-    where c is the weight of this step among those of all; see :class:`ScheduleFree`.
+    where c is the weight of this step among those of all; see :class:`optcore.optimizers.ScheduleFree`. The result is
+    ``opt.averaged()``; what is written into the parameters between steps is lost.
 
     Parameters
     ----------

@@ -52,6 +52,7 @@ its last bits from the logarithm of the C library: for the same bits, have the s
 
 from __future__ import annotations
 
+import inspect
 import statistics
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -63,7 +64,7 @@ from optcore.candidates import Candidate, Evaluation
 from optcore.domains import NOT_NEGATIVE, POSITIVE, check_choice, check_flag, check_number
 from optcore.finite_differences import starting_point
 from optcore.normalization import Normalizer
-from optcore.optimizer import Parameters, Value
+from optcore.optimizer import CATALOGUE, Parameters, Value
 from optcore.schedules import InversePower, check_integer
 from optcore.workers import Map
 
@@ -349,9 +350,10 @@ def minimize(
     maxiter : int
         Iterations, each of ``2 * directions`` evaluations.
     workers : int or map-like
-        How many processes evaluate; -1: one for each CPU. Or a function: ``workers(function, candidates)`` returns
-        ``function(candidate)`` for all candidates, in any order. Such are ``Pool.map`` and the ``Executor.map`` of
-        ``concurrent.futures`` and ``mpi4py.futures``. Of joblib it is
+        How many processes evaluate; -1: one for each CPU. A program that asks for some calls this below
+        ``if __name__ == "__main__":``, for each process imports it. Or a function: ``workers(function, candidates)``
+        returns ``function(candidate)`` for all candidates, in any order. Such are ``Pool.map`` and the
+        ``Executor.map`` of ``concurrent.futures`` and ``mpi4py.futures``. Of joblib it is
         ``lambda f, c: joblib.Parallel(4)(map(joblib.delayed(f), c))``, of a Dask client
         ``lambda f, c: client.gather(client.map(f, c, pure=False))``. The numbers do not depend on it.
     callback : callable, optional
@@ -395,5 +397,14 @@ def minimize(
     """
     own_class = isinstance(method, type) and issubclass(method, Search)
     make: Any = method if own_class else METHODS[check_choice("method", method, list(METHODS))]
+    own = inspect.signature(make).parameters
+    needed = [p.name for p in own.values() if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    rule = options.get("optimizer", "sgd")
+    rule = CATALOGUE.get(rule) if isinstance(rule, str) else rule
+    if "a" not in own and isinstance(rule, type):  # SPSA makes a rate of its a
+        needed += ["lr"] * (inspect.signature(rule).parameters["lr"].default is inspect.Parameter.empty)
+    missing = [f"{name}=..." for name in needed if name not in options]
+    if missing and not own_class:
+        raise TypeError(f"method {method!r} needs {', '.join(missing)}; got {sorted(options)}")
     search = make(starting_point(x0), **options)
     return search.run(fun, maxiter=maxiter, args=args, workers=workers, callback=callback, disp=disp)

@@ -13,13 +13,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from optcore import data as data_sets
-from optcore.data import Data, DataError, load_csv
+from optcore.data import Data, DataError, load_file
 from optcore.domains import nearest
 from optcore.problems import PROBLEMS, Problem, check_start, from_expression
 
 __all__ = ["TASKS", "Function", "Linear", "MultiLayerPerceptron", "Task", "load_task"]
 
 L2 = 1e-3  # without it, the classes of breast_cancer can be separated and the logistic loss has no minimum
+MANY_ROWS = 10_000  # with so many, a run of 200 epochs takes about a second, and there are hundreds of runs
 LARGEST = 1e200  # value of a function, above or below 0, that differences and shares can be counted of
 SHOWN = 6  # numbers of a point that fit into a line
 FORMULA = re.compile(r"[+*^()]")
@@ -97,8 +98,13 @@ class Linear:
     within = 0.01
 
     @classmethod
-    def of(cls, data: Data, seed: int = 0, *, l2: float = L2, epochs: int = 200, standardised: bool = True) -> Linear:
-        """Holds out a fifth of the rows; standardises the columns, and a target of numbers, by what is left."""
+    def of(
+        cls, data: Data, seed: int = 0, *, l2: float = L2, epochs: int | None = None, standardised: bool = True
+    ) -> Linear:
+        """Holds out a fifth of the rows; standardises the columns, and a target of numbers, by what is left.
+
+        There are 200 epochs up to ``MANY_ROWS`` training rows, and fewer where there are more.
+        """
         from sklearn.model_selection import train_test_split
         from sklearn.preprocessing import StandardScaler
 
@@ -116,6 +122,7 @@ class Linear:
         x, held_out_x = (np.column_stack([part, np.ones(len(part))]) for part in (x, held_out_x))
         penalty = np.full(x.shape[1], l2)
         penalty[-1] = 0.0
+        epochs = epochs or max(1, 200 * MANY_ROWS // max(MANY_ROWS, len(y)))
         return cls(data, x, y, held_out_x, held_out_y, penalty, epochs, standardised)
 
     @property
@@ -379,16 +386,17 @@ TASKS: dict[str, Callable[[int], Task]] = {
 
 
 def load_task(source: str, target: str | None = None, seed: int = 0, start: Sequence[float] | None = None) -> Task:
-    """A built-in task or a function by name, a linear model of a CSV file, or the function of a formula.
+    """A built-in task or a function by name, a linear model of a file, or the function of a formula.
 
     Parameters
     ----------
     source : str
-        A name in ``TASKS`` or in :data:`optcore.problems.PROBLEMS`; the path of a CSV file with a header and numbers;
-        or a formula, as :func:`optcore.formulas.parse` takes it. What is no name is a path where there is such a file,
-        or where it ends in a dot and letters. Else it is a formula, if it has one of ``+ * ^ ( )``.
+        A name in ``TASKS`` or in :data:`optcore.problems.PROBLEMS`; the path of a CSV file with a header and numbers,
+        or of a Parquet file, whose name ends in ``.parquet`` or ``.pq``; or a formula, as
+        :func:`optcore.formulas.parse` takes it. What is no name is a path where there is such a file, or where it ends
+        in a dot and letters. Else it is a formula, if it has one of ``+ * ^ ( )``.
     target : str, optional
-        The column of the CSV file to be predicted. With two different values, numbers or text, it is a class.
+        The column of the file to be predicted. With two different values, numbers or text, it is a class.
     seed : int
         Of the rows that are held out, and of the first weights of ``mlp``.
     start : sequence of float, optional
@@ -405,20 +413,20 @@ def load_task(source: str, target: str | None = None, seed: int = 0, start: Sequ
     """
     if source in TASKS:
         if target is not None:
-            raise DataError(f"--target is for CSV files; {source} has its own target")
+            raise DataError(f"--target is for files; {source} has its own target")
         if start is not None:
             raise DataError(f"--start is for functions; {source} has its own start")
         return TASKS[source](seed)
     problem = find_problem(source)
     if problem is not None:
         if target is not None:
-            raise DataError("--target is for CSV files; a function has no columns")
+            raise DataError("--target is for files; a function has no columns")
         return Function.of(problem, start)
     if start is not None:
         raise DataError("--start is for functions; a model of a file begins at zero")
     if not os.path.isfile(source):
         raise DataError(f"there is no file {source}")
-    return Linear.of(load_csv(Path(source), target), seed)
+    return Linear.of(load_file(Path(source), target), seed)
 
 
 def find_problem(source: str) -> Problem | None:

@@ -3,6 +3,9 @@
 import copy
 import io
 import json
+import shutil
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -660,3 +663,18 @@ def test_functions_are_not_kept_in_files(tmp_path):
         oc.load(tmp_path / "run.npz", p, betas=(0.9, 0.99))
     again = oc.load(tmp_path / "run.npz", p, lr=lambda t: 0.1 / (t + 1), betas=(0.9, lambda t: 0.99))
     assert (again.t, again.lr(1)) == (1, 0.05)
+
+
+def test_files_that_make_new_arrays_at_each_look(tmp_path):
+    np.savez(tmp_path / "params.npz", w=np.ones(3))
+    with np.load(tmp_path / "params.npz") as file, pytest.raises(TypeError, match=r"pass dict\(\.\.\.\) of it"):
+        oc.SGD(file, lr=1.0)
+
+
+def test_the_source_folder_says_what_to_do(tmp_path):
+    """Where the package is not compiled, and hides the one that is installed."""
+    (tmp_path / "optcore").mkdir()
+    shutil.copy(oc.__file__, tmp_path / "optcore" / "__init__.py")
+    command = [sys.executable, "-S", "-c", "import optcore"]  # without site, another installation is not found
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert "optcore was found in its source folder, where it is not compiled" in done.stderr

@@ -478,8 +478,8 @@ def changed(row, column, cell):
         ([*ROWS[:3], [], ["  "], *changed(3, 0, "x")[3:]], "y", "t.csv, line 7, column 'a': 'x' is not a number"),
         ([[*row[:2], 4] for row in ROWS], "y", "t.csv: the target 'y' is 4 in every row"),
         ([[*row[:2], "no"] for row in ROWS[1:]] + [[0, 0, "yes"]], "y", "t.csv: 'y' is yes in one row only"),
-        ([[*row, 1] for row in ROWS], "y", "t.csv: the first rows have more cells than the header"),
-        ([*ROWS, [1, 2, 3, 4]], "y", "line 14, saw 4"),
+        ([[*row, 1] for row in ROWS], "y", "t.csv, line 2: 4 cells instead of 3, more than the header"),
+        ([*ROWS, [1, 2, 3, 4]], "y", "t.csv, line 14: 4 cells instead of 3, more than the header"),
     ],
 )
 def test_a_csv_that_cannot_be_used_is_one_line(cli, tmp_path, rows, target, message):
@@ -515,9 +515,12 @@ def test_a_target_that_only_varies_where_it_is_held_out(tmp_path):
     [
         (["diabets"], "there is no task, function or file 'diabets'; did you mean 'diabetes'?"),
         (["nowhere.csv"], "there is no file nowhere.csv"),
-        (["empty.csv", "--target", "y"], "empty.csv is not a CSV file: No columns"),
-        (["binary.csv", "--target", "y"], "binary.csv is not a CSV file: "),
-        (["diabetes", "--target", "y"], "--target is for CSV files"),
+        (["empty.csv", "--target", "y"], "empty.csv is empty; a header"),
+        (
+            ["binary.csv", "--target", "y"],
+            "binary.csv, line 1, cell 1: the byte 0x89 is not UTF-8 text; save the file as UTF-8",
+        ),
+        (["diabetes", "--target", "y"], "--target is for files"),
         (["diabetes", "--optimizers", "sgd,adm"], "there is no optimizer 'adm'; did you mean 'adam'?"),
         (["diabetes", "--lr", "0.1,fast"], "'fast' is not a number"),
         (["diabetes", "--lr", "0.1,-1"], "a learning rate must be a finite number > 0, got -1.0"),
@@ -582,7 +585,9 @@ def test_an_interruption_shows_what_is_finished(cli, tmp_path, monkeypatch):
     assert "interrupted; 2 of 4 optimizers were finished" in output
     assert re.search("^sgd .*^momentum ", output, re.MULTILINE | re.DOTALL)
     assert not re.search("^(nesterov|adam) ", output, re.MULTILINE)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["all.json"], "no picture, as none is named"
+    finished = json.loads((tmp_path / "all.json").read_text())["optimizers"]
+    assert [row["optimizer"] for row in finished] == ["sgd", "momentum"]
 
 
 def test_a_file_that_cannot_be_written_is_named(cli, monkeypatch):

@@ -17,6 +17,7 @@ import optcore as oc
 from optcore.cli import app
 from optcore.compare import Settings, compare
 from optcore.data import DataError
+from optcore.optimizers import ScheduleFree
 from optcore.problems import PROBLEMS
 from optcore.tasks import TASKS
 
@@ -100,6 +101,7 @@ def test_a_formula_gives_what_a_loop_gives(cli, tmp_path):
         "epochs": 300,
         "batch_size": None,
         "seed": 0,
+        "schedule": None,
     }
 
     def fun(p):
@@ -244,6 +246,80 @@ def test_an_interruption_before_the_first_run(cli, monkeypatch):
     assert not re.search(r"\b(nan|inf)\b", output)
 
 
+# ---------------------------------------------------------------------------- schedules
+
+FALLING = "Linear(1.0, 0.25, steps=64)"
+
+
+def test_a_schedule_multiplies_every_rate(cli, tmp_path):
+    """From 1 to 1/4 in 64 steps: each value is a multiple of 3/256, so that the truth is exact."""
+    arguments = ["--lr", "1e-3,1e-2", "--steps", 100, "--json", "all.json"]
+    code, output = cli("booth", "--schedule", FALLING, *arguments)
+    assert code == 0
+    assert "lr times Linear(start=1.0, end=0.25, steps=64), in runs of 100 steps." in paragraph(output)
+    report, problem = strict(tmp_path / "all.json"), PROBLEMS["booth"]
+    assert report["schedule"] == "Linear(start=1.0, end=0.25, steps=64)"
+    names = [row["optimizer"] for row in report["optimizers"]]
+    assert [name for name in names if "," not in name] == list(oc.CATALOGUE)
+    assert [row["optimizer"] for row in report["optimizers"] if row["schedule"] is None] == ["rprop"]
+    assert "With a constant lr, as theirs cannot follow the schedule: rprop." in paragraph(output)
+    for row in report["optimizers"]:
+        if "," in row["optimizer"] or issubclass(oc.CATALOGUE[row["optimizer"]], ScheduleFree):
+            continue  # what is measured there is not where the gradient is
+        lr = row["lr"]
+        rate = lr if row["optimizer"] == "rprop" else lambda t, lr=lr: (1 - 3 * min(t, 64) / 256) * lr
+        losses = loop(problem.fun, problem.jac, problem.start, oc.CATALOGUE[row["optimizer"]], rate, 100)
+        assert row["curve"]["loss"] == [losses[step] for step in row["curve"]["step"]], row["optimizer"]
+
+
+def test_a_constant_schedule_of_1_changes_nothing():
+    options = {"rates": (0.01,), "epochs": 2}
+    plain, scheduled = (
+        [row.run.losses.tolist() for row in compare("diabetes", settings=Settings(**options, schedule=schedule)).rows]
+        for schedule in (None, oc.schedules.Constant(1.0))
+    )
+    assert plain == scheduled
+
+
+@pytest.mark.parametrize(("steps", "alone"), [(50, "rprop"), (51, "rprop; ftrl")])
+def test_a_rate_of_0_is_not_for_ftrl(cli, steps, alone):
+    """At t = 50, which a run of 50 steps does not see."""
+    options = ["--lr", "0.001", "--optimizers", "sgd,rprop,ftrl", "--schedule", "Linear(1.0, steps=50)"]
+    code, output = cli("booth", "--steps", steps, *options)
+    assert code == 0
+    assert f"With a constant lr, as theirs cannot follow the schedule: {alone}." in paragraph(output)
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("Cosin(1.0, steps=9)", ["there is no such schedule; did you mean 'Cosine'?", "Cosin(1.0, steps=9)", "^"]),
+        ("2 * Cosine(1.0)", ["steps", "2 * Cosine(1.0)", "    ^"]),
+        ("Plateau(1.0)", ["--schedule: Plateau follows the losses of one run, so it is no shape for all"]),
+        ("BackOff(1.0)", ["--schedule: BackOff follows the losses of one run, so it is no shape for all"]),
+        ("0.5", ["this is no schedule; a constant one is Constant(...)", "0.5", "^"]),
+        ("Linear(1, -1, steps=10)", ["is -0.2 at t = 6; a learning rate is multiplied by it"]),
+        ("Constant(1e308)", ["is 1e+308 at t = 0; a learning rate is multiplied by it"]),
+    ],
+)
+def test_a_schedule_that_is_none_is_pointed_at(cli, tmp_path, text, lines):
+    code, output = cli("booth", "--schedule", text)
+    found = output.splitlines()
+    assert code == 2
+    assert lines[0] in found[0]
+    assert found[1:] == lines[1:]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_schedule_is_checked_for_callers_too():
+    for wrong in (oc.Plateau(0.1), 0.5, "Constant(1.0)"):
+        with pytest.raises(TypeError, match=r"^schedule must be a function of time"):
+            Settings(schedule=wrong)
+    with pytest.raises(DataError, match="is -1 at t = 7;"):
+        compare("booth", settings=Settings(epochs=8, schedule=oc.schedules.Piecewise((1.0, -1.0), (7,))))
+    compare("booth", settings=Settings(("sgd",), epochs=7, schedule=oc.schedules.Piecewise((1.0, -1.0), (7,))))
+
+
 # ---------------------------------------------------------------------------- mistakes
 
 
@@ -278,7 +354,7 @@ def test_a_mistake_is_pointed_at(cli, tmp_path, text, place, message):
         ([BANANA, "--start", "1,b"], "--start takes numbers with commas between, but 'b' is not a number"),
         ([BANANA, "--start", "1,nan"], "--start must be finite"),
         ([BANANA, "--start", "1,1e200"], "formula is inf at the start, x = 1, y = 1e+200; --start can name another"),
-        (["booth", "--target", "y"], "--target is for CSV files; a function has no columns"),
+        (["booth", "--target", "y"], "--target is for files; a function has no columns"),
         (["booth", "--epochs", 5], "--epochs is for models of rows; how long a function is minimized is said by --st"),
         (["booth", "--batch-size", 5], "--batch-size is for models of rows; each step on a function sees all of it"),
         (["booth", "--steps", 0], "--steps"),
@@ -327,7 +403,7 @@ def test_a_named_function_needs_neither_sympy_nor_data(tmp_path):
 def test_help_names_tasks_functions_and_options():
     text = " ".join(CliRunner().invoke(app, ["compare", "--help"], env={"COLUMNS": "100"}).output.split())
     assert f"Functions are {', '.join(PROBLEMS)}, and formulas" in text
-    for part in (*TASKS, "--start", "--steps", "Without it: 2000", BANANA):
+    for part in (*TASKS, "--start", "--steps", "--schedule", "Without it: 2000", BANANA):
         assert part in text
 
 

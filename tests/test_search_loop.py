@@ -360,3 +360,16 @@ def test_progress_and_summary(capsys, monkeypatch):
     assert first.text == f"best {s.best.value:.6g}"
     assert first.closed
     assert second.closed
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "method 'ars' needs sigma=..., lr=...; got []"),
+        ({"sigma": 0.1}, "method 'ars' needs lr=...; got ['sigma']"),
+        ({"method": "spsa", "a": 1.0}, "method 'spsa' needs c=...; got ['a']"),
+    ],
+)
+def test_what_a_method_needs_is_said(options, words):
+    with pytest.raises(TypeError, match=re.escape(words)):
+        search.minimize(np.sum, [1.0, 2.0], **options)

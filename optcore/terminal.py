@@ -1,0 +1,37 @@
+"""What the commands have in common: how they end, and what they look at before the work."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import typer
+
+__all__ = ["check_folder", "check_picture_format", "fail", "not_written"]
+
+
+def fail(message: object) -> NoReturn:
+    """Ends the command: its input cannot be used."""
+    print(f"optcore: {message}", file=sys.stderr)
+    raise typer.Exit(2)
+
+
+def not_written(error: OSError) -> NoReturn:
+    """Ends the command: a result is lost."""
+    print(f"optcore: {error.filename} cannot be written: {error.strerror}", file=sys.stderr)
+    raise typer.Exit(1) from None
+
+
+def check_folder(option: str, path: Path | None) -> None:
+    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+        fail(f"{option}: {path} is a folder, or in a folder that does not exist")
+
+
+def check_picture_format(path: Path | None) -> None:
+    """Before the work, so that it is not in vain."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    formats = FigureCanvasBase.get_supported_filetypes()
+    if path is not None and path.suffix[1:].lower() not in formats:
+        fail(f"--save-plot: {path} must end in one of {', '.join('.' + name for name in formats)}")
