@@ -128,7 +128,7 @@ class Run:
         self.cls, self.keywords, self.settings = cls, dict(keywords), settings
         parameter = inspect.signature(cls).parameters.get("lr")
         if "lr" not in keywords and parameter is not None:
-            if parameter.default is inspect.Parameter.empty:
+            if cls._needs_lr():
                 raise TypeError(f'{cls.__name__} needs a learning rate: options={{"lr": ...}}')
             self.keywords["lr"] = parameter.default
         if settings.restarts and "lr" not in self.keywords:
@@ -137,12 +137,7 @@ class Run:
         self.bar: Any = None
         self.restarts = 0
         self.make_optimizer()
-        try:
-            self.optimizer.averaged()
-            self.averages = True
-        except ValueError:
-            self.averages = False
-        if settings.returns == "averaged" and not self.averages:
+        if settings.returns == "averaged" and not self.optimizer._averages:
             raise ValueError('returns="averaged" needs averaging=optcore.EMA() or optcore.Polyak() in the options')
         self.points = Descent(x, self.g, bounds, settings, settings.returns == "last")
         self.average: Point | None = None
@@ -237,8 +232,8 @@ class Run:
             return "here"
         if returns in ("best", "last"):
             return returns
-        available = self.averages and self.optimizer.t > 0 and status not in (Status.DIVERGED, Status.INTERRUPTED)
-        return "averaged" if available else "best"
+        averages = self.optimizer._averages and self.optimizer.t > 0  # before, some averages are zero
+        return "averaged" if averages and status not in (Status.DIVERGED, Status.INTERRUPTED) else "best"
 
     def evaluate_average(self) -> None:
         x, g = np.array(self.optimizer.averaged()), np.empty_like(self.g)

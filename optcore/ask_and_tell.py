@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import inspect
 import math
@@ -371,10 +370,8 @@ class Search(ABC):
 
     def _center(self) -> Candidate:
         """The parameters, or their average if the optimizer keeps one, as a candidate."""
-        center = self.params
-        if self.optimizer.t > 0:  # before, some averages are zero
-            with contextlib.suppress(ValueError):
-                center = self.optimizer.averaged()
+        averages = self.optimizer._averages and self.optimizer.t > 0  # before, some averages are zero
+        center = self.optimizer.averaged() if averages else self.params
         return Candidate(self._recipe(center, 0.0), CENTER)
 
     def _result(self, **fields: Any) -> Any:

@@ -20,7 +20,7 @@ try:
     import typer
 
     from optcore.sweep_command import sweep
-    from optcore.terminal import check_folder, check_picture_format, fail, not_written
+    from optcore.terminal import check_folder, check_picture_format, fail, not_written, parse_number
 except ModuleNotFoundError as error:
     raise SystemExit(INSTALL.format(error.name)) from None
 
@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     from optcore.tasks import Task
 
 __all__ = ["app", "main"]
+
+NO_SHAPE = (
+    "--schedule: {} follows the losses of one run, so it is no shape for all; take a function of time, such as "
+    "'Cosine(1.0, steps=1000)'"
+)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -136,7 +141,7 @@ def compare(
     try:
         chosen = tuple(optcore.CATALOGUE) if optimizers is None else tuple(optimizers.replace(" ", "").split(","))
         rates = RATES if lr is None else tuple(sorted(set(parse_numbers("--lr", lr))))
-        shape = None if schedule is None else parse_shape(schedule)
+        shape = None if schedule is None else read_schedule(schedule, NO_SHAPE)
         settings = Settings(chosen, rates, epochs or steps, batch_size or 64, seed, shape)
         place = None if start is None else parse_numbers("--start", start)
     except ValueError as error:
@@ -208,19 +213,13 @@ def schedule(
     """
     from tqdm import tqdm
 
-    from optcore.expressions import parse
     from optcore.plot import save_schedule_curve, schedule_points, text_curve
-    from optcore.schedules import Schedule
 
-    try:
-        chosen = parse(text)
-    except ValueError as error:
-        fail(pointed_at(text.strip(), str(error)))
-    if not isinstance(chosen, Schedule):
-        fail(
-            f"{type(chosen).__name__} is no function of time, so it has no curve: it follows the losses or gradients "
-            "of a program; use it there, as the lr of an optimizer"
-        )
+    chosen = read_schedule(
+        text,
+        "{} is no function of time, so it has no curve: it follows the losses or gradients of a program; use it there, "
+        "as the lr of an optimizer",
+    )
     if save_plot is not None:
         check_folder("--save-plot", save_plot)
         check_picture_format(save_plot)
@@ -245,21 +244,18 @@ def schedule(
     show_values(points)
 
 
-def parse_shape(text: str) -> Schedule:
-    """A schedule for all runs; ends the command where it is none."""
+def read_schedule(text: str, refusal: str) -> Schedule:
+    """A function of time; ends the command where it is none, with the refusal where it follows a metric."""
     from optcore.expressions import parse
     from optcore.schedules import Schedule
 
     try:
-        shape = parse(text)
+        schedule = parse(text)
     except ValueError as error:
         fail(pointed_at(text.strip(), str(error)))
-    if not isinstance(shape, Schedule):
-        fail(
-            f"--schedule: {type(shape).__name__} follows the losses of one run, so it is no shape for all; take a "
-            "function of time, such as 'Cosine(1.0, steps=1000)'"
-        )
-    return shape
+    if not isinstance(schedule, Schedule):
+        fail(refusal.format(type(schedule).__name__))
+    return schedule
 
 
 def pointed_at(text: str, message: str) -> str:
@@ -284,13 +280,7 @@ def show_values(points: Points) -> None:
 
 def parse_numbers(option: str, text: str) -> list[float]:
     """Numbers between commas; ValueError where one is none."""
-    numbers = []
-    for part in text.split(","):
-        try:
-            numbers.append(float(part))
-        except ValueError:
-            raise ValueError(f"{option} takes numbers with commas between, but {part!r} is not a number") from None
-    return numbers
+    return [parse_number(option, part) for part in text.split(",")]
 
 
 def introduce(console: Console, task: Task, settings: Settings) -> None:

@@ -18,7 +18,6 @@ import numpy as np
 from optcore.data import DataError
 from optcore.domains import MAX, NOT_NEGATIVE, nearest
 from optcore.optimizer import CATALOGUE, Optimizer
-from optcore.optimizers import ScheduleFree
 from optcore.schedules import Schedule
 from optcore.tasks import Task, load_task
 
@@ -240,7 +239,7 @@ def train(task: Task, contender: Contender, lr: float, settings: Settings, progr
     stops = checkpoints(total, epochs)
 
     def result() -> Any:
-        return optimizer.averaged() if isinstance(optimizer, ScheduleFree) else params
+        return optimizer.averaged() if optimizer._averages else params
 
     kept = [(0, task.objective(params), 0.0)]
     limit, seconds, overflowed_at = LIMIT * max(abs(kept[0][1]), 1.0), 0.0, None

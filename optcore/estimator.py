@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-import inspect
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -41,13 +40,6 @@ SHARE = Domain(np.nextafter(0.0, 1.0), np.nextafter(1.0, 0.0), "above 0 and belo
 def blas() -> ThreadpoolController:
     """Looking for the libraries takes a millisecond, so it is done once."""
     return ThreadpoolController()
-
-
-@functools.cache
-def needs_lr(cls: type[Optimizer]) -> bool:
-    """Whether an optimizer has no default learning rate."""
-    lr = inspect.signature(cls).parameters.get("lr")
-    return lr is not None and lr.default is lr.empty
 
 
 def progress_bar(verbose: int, epochs: int) -> Any:
@@ -170,7 +162,7 @@ class Estimator(BaseEstimator):
             raise TypeError(f"averaging must be optcore.EMA(...), optcore.Polyak() or None, got {self.averaging!r}")
         self._dtype()
         cls, keywords = self._optimizer_class(), self._optimizer_keywords()
-        if "lr" not in keywords and needs_lr(cls):  # type: ignore[arg-type]
+        if "lr" not in keywords and cls._needs_lr():
             raise ValueError(f"lr must be given: {cls.__name__} has no default of its own")
         return cls, keywords
 

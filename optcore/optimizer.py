@@ -318,6 +318,13 @@ class Optimizer(Plan):
         return own + [name for name in OPTIONS if name not in own and name not in cls.implied]
 
     @classmethod
+    @functools.cache
+    def _needs_lr(cls) -> bool:
+        """Whether there is no default learning rate."""
+        lr = inspect.signature(cls).parameters.get("lr")
+        return lr is not None and lr.default is lr.empty
+
+    @classmethod
     def _check_keywords(cls, options: Mapping[str, Any]) -> None:
         accepted = cls._keywords()
         for keyword in options:
@@ -498,6 +505,11 @@ class Optimizer(Plan):
         """
         return MappingProxyType({name: MappingProxyType(views(arrays)) for name, arrays in self._state.items()})
 
+    @property
+    def _averages(self) -> bool:
+        """Whether :meth:`averaged` has something to read."""
+        return self._options["averaging"] is not None
+
     def averaged(self) -> Structure:
         """The averages of the parameters, live, in the structure of the parameters; of schedule-free rules, the result.
 
@@ -506,7 +518,7 @@ class Optimizer(Plan):
         ValueError
             The optimizer was made without ``averaging``.
         """
-        if self._options["averaging"] is None:
+        if not self._averages:
             raise ValueError("nothing is averaged; make the optimizer with averaging=optcore.EMA() or optcore.Polyak()")
         return self._structure({name: arrays["average"].view() for name, arrays in self._state.items()})
 

@@ -1005,6 +1005,7 @@ class ScheduleFree(Optimizer):
         "beta": FRACTION,
     }
     constant: ClassVar[tuple[str, ...]] = ("weight_lr_power",)
+    _averages = True
 
     def averaged(self) -> Structure:
         """``x``, live, in the structure of the parameters: the point to evaluate and to keep."""

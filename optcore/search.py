@@ -402,7 +402,7 @@ def minimize(
     rule = options.get("optimizer", "sgd")
     rule = CATALOGUE.get(rule) if isinstance(rule, str) else rule
     if "a" not in own and isinstance(rule, type):  # SPSA makes a rate of its a
-        needed += ["lr"] * (inspect.signature(rule).parameters["lr"].default is inspect.Parameter.empty)
+        needed += ["lr"] * rule._needs_lr()
     missing = [f"{name}=..." for name in needed if name not in options]
     if missing and not own_class:
         raise TypeError(f"method {method!r} needs {', '.join(missing)}; got {sorted(options)}")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from optcore.domains import POSITIVE, check_choice, check_number, nearest
-from optcore.terminal import check_folder, check_picture_format, fail, not_written
+from optcore.terminal import check_folder, check_picture_format, fail, not_written, parse_number
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -211,12 +211,10 @@ def numbers(option: str, text: str) -> list[float]:
     """Finite numbers >= 0, from the smallest on."""
     found = set()
     for part in parts(option, text):
-        try:
-            found.add(float(part))
-        except ValueError:
-            raise ValueError(f"{option} takes numbers with commas between, but {part!r} is not a number") from None
-        if not 0 <= float(part) < math.inf:
+        number = parse_number(option, part)
+        if not 0 <= number < math.inf:
             raise ValueError(f"{option} takes finite numbers >= 0, got {part}")
+        found.add(number)
     return sorted(found)
 
 

@@ -79,8 +79,24 @@ class Task(Protocol):
         """What further belongs into a report, in types that JSON has."""
 
 
+class Model:
+    """What models of rows have in common: some of them are held out."""
+
+    x: np.ndarray
+    y: np.ndarray
+    held_out_y: np.ndarray
+
+    @property
+    def rows(self) -> tuple[np.ndarray, ...]:
+        return self.x, self.y
+
+    @property
+    def held_out_rows(self) -> int:
+        return len(self.held_out_y)
+
+
 @dataclass(frozen=True, eq=False)
-class Linear:
+class Linear(Model):
     """A linear model. The last weight is the intercept, which is not penalised.
 
     ``objective = mean over the training rows + l2 / 2 * |w|**2``, of squared errors for numbers and of the logistic
@@ -144,14 +160,6 @@ class Linear:
             f"out.\nTraining loss: {loss}{f'; with {l2:g}/2 |w|^2' if l2 else ''}."
         )
 
-    @property
-    def rows(self) -> tuple[np.ndarray, ...]:
-        return self.x, self.y
-
-    @property
-    def held_out_rows(self) -> int:
-        return len(self.held_out_y)
-
     def start(self) -> list[np.ndarray]:
         return [np.zeros(self.x.shape[1])]
 
@@ -201,7 +209,7 @@ class Linear:
 
 
 @dataclass(frozen=True, eq=False)
-class MultiLayerPerceptron:
+class MultiLayerPerceptron(Model):
     """A neural network with one hidden layer of tanh and a softmax, on scikit-learn's digits of 8 times 8 pixels.
 
     ``objective = mean cross-entropy of the training rows + l2 / 2 * (|w1|**2 + |w2|**2)``; no intercept is penalised.
@@ -241,14 +249,6 @@ class MultiLayerPerceptron:
             f"{len(self.y)} training rows, {len(self.held_out_y)} held out.\n"
             f"Training loss: mean cross-entropy; with {self.l2:g}/2 (|w1|^2 + |w2|^2)."
         )
-
-    @property
-    def rows(self) -> tuple[np.ndarray, ...]:
-        return self.x, self.y
-
-    @property
-    def held_out_rows(self) -> int:
-        return len(self.held_out_y)
 
     def start(self) -> list[np.ndarray]:
         return [p.copy() for p in self.first]

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-__all__ = ["check_folder", "check_picture_format", "fail", "not_written"]
+__all__ = ["check_folder", "check_picture_format", "fail", "not_written", "parse_number"]
 
 
 def fail(message: object) -> NoReturn:
@@ -21,6 +21,14 @@ def not_written(error: OSError) -> NoReturn:
     """Ends the command: a result is lost."""
     print(f"optcore: {error.filename} cannot be written: {error.strerror}", file=sys.stderr)
     raise typer.Exit(1) from None
+
+
+def parse_number(option: str, text: str) -> float:
+    """One of the numbers between commas; ValueError where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{option} takes numbers with commas between, but {text!r} is not a number") from None
 
 
 def check_folder(option: str, path: Path | None) -> None:

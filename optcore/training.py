@@ -19,7 +19,6 @@ from optcore._engine import Plan
 from optcore.feedback import BackOff, Feedback, Plateau
 from optcore.networks import Network, Rows, Weights, batch_count, batches
 from optcore.optimizer import Optimizer
-from optcore.optimizers import ScheduleFree
 from optcore.schedules import Schedule
 
 __all__ = ["Diverged", "History", "Run"]
@@ -179,7 +178,7 @@ class Run:
     def weights(self) -> Weights:
         """The weights to predict with, live: the optimizer's average, where it has one."""
         optimizer = self.optimizer
-        averages = isinstance(optimizer, ScheduleFree) or (optimizer._options["averaging"] is not None and optimizer.t)
+        averages = optimizer._averages and optimizer.t  # before, some averages are zero
         return cast(Weights, optimizer.averaged()) if averages else optimizer._named()
 
     def epoch(self, rows: Rows, held_out: Rows | None, batch_size: int | None, shuffle: bool) -> tuple[float, float]:

@@ -226,5 +226,22 @@ def vectorised(module, folder, *flags):
     return [int(line) for line in found]
 
 
+def command_line(name, folder, monkeypatch, columns=80):
+    """Runs a command of ``optcore`` in a folder, so wide; gives the exit code and all that was printed."""
+    from typer.testing import CliRunner
+
+    from optcore.cli import app
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", str(columns))
+
+    def run(*arguments):
+        result = CliRunner().invoke(app, [name, *map(str, arguments)])
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        return result.exit_code, result.output
+
+    return run
+
+
 if __name__ == "__main__":
     print(digest())

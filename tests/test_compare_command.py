@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import command_line
 from typer.testing import CliRunner
 
 import optcore as oc
@@ -27,16 +28,8 @@ BANANA = "(1 - x)**2 + 100*(y - x**2)**2"
 
 @pytest.fixture
 def cli(tmp_path, monkeypatch):
-    """Runs ``optcore compare`` in an empty folder and 80 columns; gives the exit code and all that was printed."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-
-    def run(*arguments):
-        result = CliRunner().invoke(app, ["compare", *map(str, arguments)])
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        return result.exit_code, result.output
-
-    return run
+    """Runs ``optcore compare`` in an empty folder."""
+    return command_line("compare", tmp_path, monkeypatch)
 
 
 def strict(path):

@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 import pytest
+from support import command_line
 from typer.testing import CliRunner
 
 from optcore.cli import app
@@ -25,16 +26,8 @@ EXAMPLE = "Warmup(500, Cosine(1e-3, steps=10_000))"
 
 @pytest.fixture
 def cli(tmp_path, monkeypatch):
-    """Runs ``optcore schedule`` in an empty folder and 80 columns; gives the exit code and all that was printed."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-
-    def run(*arguments):
-        result = CliRunner().invoke(app, ["schedule", *map(str, arguments)])
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        return result.exit_code, result.output
-
-    return run
+    """Runs ``optcore schedule`` in an empty folder."""
+    return command_line("schedule", tmp_path, monkeypatch)
 
 
 def table(output):

@@ -19,10 +19,9 @@ from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from typer.testing import CliRunner
+from support import command_line
 
 from optcore import CATALOGUE
-from optcore.cli import app
 from optcore.estimators import LinearClassifier, LinearRegressor, MLPClassifier
 from optcore.sweep import sweep
 
@@ -32,16 +31,8 @@ DIVERGING = ["--optimizers", "sgd,adam", "--lr", "0.01,1e300", "--epochs", "3", 
 
 @pytest.fixture
 def cli(tmp_path, monkeypatch):
-    """Runs ``optcore sweep`` in an empty folder and 100 columns; gives the exit code and all that was printed."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "100")
-
-    def run(*arguments):
-        result = CliRunner().invoke(app, ["sweep", *map(str, arguments)])
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        return result.exit_code, result.output
-
-    return run
+    """Runs ``optcore sweep`` in an empty folder."""
+    return command_line("sweep", tmp_path, monkeypatch, 100)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from libc.math cimport fabs, isfinite, sqrt
 from libc.stdint cimport int64_t
 
 from optcore._engine cimport FREE, STEPPING, Plan
-from optcore._rules cimport LANES, real
+from optcore._rules cimport LANES, real, sum_of_lanes
 from optcore._scalars cimport exp, log
 
 cdef enum:
@@ -35,7 +35,7 @@ cdef inline real dot(Py_ssize_t n, const real* x, const real* y) noexcept nogil:
             sums[j] = sums[j] + x[LANES * i + j] * y[LANES * i + j]
     for j in range(n - whole):
         sums[j] = sums[j] + x[whole + j] * y[whole + j]
-    return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]))
+    return sum_of_lanes(<const real*> sums)
 
 
 cdef void squared_error(

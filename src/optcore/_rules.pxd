@@ -52,5 +52,8 @@ cdef void polyak(Py_ssize_t n, real* a, const real* p, real k) noexcept nogil
 
 # Reductions. The squares of a block are summed in LANES lanes, run by run: each but the last is a multiple of LANES long.
 cdef void add_squares(Py_ssize_t n, const real* g, double* lanes) noexcept nogil
-cdef double sum_of_lanes(const double* lanes) noexcept nogil
+
+cdef inline real sum_of_lanes(const real* lanes) noexcept nogil:
+    return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]))
+
 cdef bint has_nonfinite(Py_ssize_t n, const real* g) noexcept nogil

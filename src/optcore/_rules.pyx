@@ -674,10 +674,6 @@ cdef void add_squares(Py_ssize_t n, const real* g, double* lanes) noexcept nogil
         lanes[j] = sums[j]
 
 
-cdef double sum_of_lanes(const double* lanes) noexcept nogil:
-    return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]))
-
-
 cdef bint has_nonfinite(Py_ssize_t n, const real* g) noexcept nogil:
     """x - x is zero, or NaN; lanes as above, because a sum in one variable would not vectorise."""
     cdef real[LANES] lanes
