@@ -21,6 +21,7 @@ import contextlib
 import json
 import math
 import os
+import signal
 import threading
 import time
 import warnings
@@ -147,11 +148,31 @@ def evaluate(work: Any, key: str, setting: Mapping[str, Any], fold: int) -> tupl
     return key, {**record, "failure": f"diverged: the score is {score:g}"}
 
 
+@contextlib.contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """Processes started inside ignore Ctrl-C, which a terminal sends to all: the one that started them ends them.
+
+    So does this process, for that moment. To hold the signal back instead is not to be had: what joblib starts along
+    with its workers lets it through again.
+    """
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is not None
+    if not ours:  # no handler could be set, or not be set back
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def finished(tasks: Sequence[Any], n_jobs: int | None) -> Iterator[tuple[str, dict[str, Any]]]:
     """What joblib computes, each as soon as it is there."""
     backend, _ = get_active_backend()
     if backend.supports_return_generator:
-        yield from joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")(tasks)
+        with deaf_to_interrupts():
+            records = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")(tasks)
+        yield from records
         return
     parallel = joblib.Parallel(n_jobs=n_jobs)  # multiprocessing and Ray give lists only
     size = 4 * joblib.effective_n_jobs(n_jobs)
