@@ -9,7 +9,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 MACROS = [("NPY_NO_DEPRECATED_API", "NPY_1_22_API_VERSION")]
-MODULES = ["_scalars", "_rules", "_curves", "_schedules", "_rows", "_engine", "_descent", "_linear"]
+MODULES = ["_scalars", "_rules", "_curves", "_schedules", "_rows", "_engine", "_descent", "_linear", "_c_api"]
 
 if sys.platform == "win32":
     # /fp:precise forbids contraction and reassociation, as the flags below do.
@@ -36,13 +36,13 @@ setup(
             Extension(
                 f"optcore.{module}",
                 [f"src/optcore/{module}.pyx"],
-                include_dirs=[numpy.get_include()],
+                include_dirs=[numpy.get_include(), "optcore/include"],
                 define_macros=MACROS,
                 extra_compile_args=FLAGS + ["-mavx2"] * module.endswith("_avx2"),
             )
             for module in MODULES
         ],
-        include_path=["src"],
+        include_path=["src", "."],
         build_dir="build/cython",
         compiler_directives={"language_level": "3", "cdivision": True, "embedsignature": True},
     ),

@@ -8,7 +8,9 @@ except ModuleNotFoundError:
         "or compile it here: pip install -e ."
     ) from None
 
+from optcore._c_api import _C_API  # noqa: F401
 from optcore._minimize import minimize, scipy_method
+from optcore.embedding import get_include
 from optcore.feedback import BackOff, Plateau
 from optcore.finite_differences import check_grad
 from optcore.optimizer import CATALOGUE, EMA, Optimizer, Polyak, load
@@ -111,6 +113,7 @@ __all__ = [
     "Warmup",
     "WarmupStableDecay",
     "check_grad",
+    "get_include",
     "load",
     "minimize",
     "scipy_method",

@@ -1,0 +1,6 @@
+from typing import Any
+
+_C_API: Any
+
+def capsule(name: str) -> Any: ...
+def address(what: Any) -> int: ...
