@@ -39,7 +39,7 @@ def capsule(name: str) -> Any:
     Parameters
     ----------
     name : str
-        As in the table of ``optcore.h``, such as ``"apply64"``.
+        As in the table of ``optcore.h``, such as ``"apply64"``; ``"_C_API"`` is the table itself.
 
     Raises
     ------
@@ -70,8 +70,8 @@ def address(what: str | Any) -> int:
     Parameters
     ----------
     what : str or schedule
-        The name of a function, or a schedule such as ``optcore.Cosine(...)``, for what takes a pointer to one. It stays
-        where it is as long as it lives: keep a reference.
+        A name as :func:`capsule` takes it, or a schedule such as ``optcore.Cosine(...)``, for what takes a pointer to
+        one. It stays where it is as long as it lives: keep a reference.
 
     Raises
     ------

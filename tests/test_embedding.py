@@ -44,9 +44,9 @@ def native(tmp_path_factory):
 SIZE, LONG, PLACE, TEXT, NUMBER = ctypes.c_int, ctypes.c_int64, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_double
 
 
-def function(name, result, *arguments, with_gil=False):
+def function(name, result, *arguments):
     """A function of the table, as ctypes calls it."""
-    return (ctypes.PYFUNCTYPE if with_gil else ctypes.CFUNCTYPE)(result, *arguments)(address(name))
+    return ctypes.CFUNCTYPE(result, *arguments)(address(name))
 
 
 message = function("message", TEXT)
@@ -62,14 +62,14 @@ apply = {
     np.dtype(np.float32): function("apply32", SIZE, PLACE, PLACE, LONG, PLACE, PLACE, PLACE),
     np.dtype(np.float64): function("apply64", SIZE, PLACE, PLACE, LONG, PLACE, PLACE, PLACE),
 }
-find_schedule = function("find_schedule", PLACE, ctypes.py_object, with_gil=True)
+find_schedule = function("find_schedule", PLACE, ctypes.py_object)
 schedule_value, schedule_at = (
     function("schedule_value", NUMBER, PLACE, LONG),
     function("schedule_at", NUMBER, NUMBER, PLACE),
 )
-open_plan = function("open_plan", SIZE, ctypes.py_object, ctypes.POINTER(PLACE), with_gil=True)
+open_plan = function("open_plan", SIZE, ctypes.py_object, ctypes.POINTER(PLACE))
 step_plan, plan_updates = function("step_plan", SIZE, PLACE), function("plan_updates", LONG, PLACE)
-close_plan = function("close_plan", SIZE, PLACE, with_gil=True)
+close_plan = function("close_plan", SIZE, PLACE)
 
 STATUS = dict(re.findall(r"OPTCORE_(\w+) = (\d)", HEADER))
 OK, BAD_ARGUMENT, REFUSED, NOT_FINITE, FAILED = (
@@ -426,7 +426,7 @@ def test_capsules_are_named_by_signature():
     assert LowLevelCallable(capsule("prepare")).signature == (
         "int (optcore_rule const *, optcore_update *, int64_t, double const *)"
     )
-    with pytest.raises(ValueError, match=r"name must be one of 'apply32', .* got 'apply'"):
+    with pytest.raises(ValueError, match=r"name must be one of '_C_API', 'apply32', .* got 'apply'"):
         capsule("apply")
     with pytest.raises(ValueError, match="name must be one of"):
         address("adam")

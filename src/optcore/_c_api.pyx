@@ -303,7 +303,7 @@ cdef int apply64(
 # ---------------------------------------------------------------------- schedules
 
 
-cdef const Schedule* find_schedule(object schedule) noexcept:
+cdef const Schedule* find_schedule(object schedule) noexcept with gil:
     if not isinstance(schedule, Compiled) or type(schedule).__call__ is not Compiled.__call__:
         fail_with(BAD_ARGUMENT, f"{type(schedule).__name__} is no schedule that C can evaluate; use one such as optcore.Cosine(...)")
         return NULL
@@ -351,7 +351,7 @@ cdef int step_again(Plan plan) except -1:
     return -1
 
 
-cdef int open_plan(object optimizer, OpenPlan** plan) noexcept:
+cdef int open_plan(object optimizer, OpenPlan** plan) noexcept with gil:
     cdef Plan opened
     if plan == NULL:
         return fail(BAD_ARGUMENT, b"open_plan: plan is NULL")
@@ -397,7 +397,7 @@ cdef int64_t plan_updates(const OpenPlan* plan) noexcept nogil:
     return -1 if plan == NULL else (<Plan> <void*> plan).updates
 
 
-cdef int close_plan(OpenPlan* plan) noexcept:
+cdef int close_plan(OpenPlan* plan) noexcept with gil:
     if plan == NULL:
         return fail(BAD_ARGUMENT, b"close_plan: plan is NULL")
     cdef Plan closed = <Plan> <void*> plan
@@ -410,13 +410,13 @@ cdef int close_plan(OpenPlan* plan) noexcept:
 
 
 def capsule(str name):
-    """The capsule of a function of the table; its name is the C signature."""
-    functions = globals()["__pyx_capi__"]
-    return functions[check_choice("name", name, sorted(functions))]
+    """The capsule of a function, whose name is its C signature, or of the table."""
+    found = {"_C_API": _C_API, **globals()["__pyx_capi__"]}
+    return found[check_choice("name", name, sorted(found))]
 
 
 def address(what):
-    """Where a function of the table is, by its name; or the schedule that C functions take."""
+    """Where a function or the table is, by its name; or the schedule that C functions take."""
     cdef const Schedule* schedule
     if not isinstance(what, str):
         schedule = find_schedule(what)

@@ -6,8 +6,8 @@
 
    Nothing is linked, and Python.h is not needed to read this file. The table is only ever appended to: what was
    compiled with an older header runs with a newer optcore. Functions report by status or NULL; none raises, aborts or
-   allocates. All but those marked GIL may be called without the GIL, from any thread; what they are handed belongs to
-   the caller, and two threads must not change the same at once. */
+   allocates. All may be called from any thread, with the GIL or without; those that need it take it, which the comments
+   say. What they are handed belongs to the caller, and two threads must not change the same at once. */
 
 #ifndef OPTCORE_H
 #define OPTCORE_H
@@ -77,8 +77,8 @@ typedef struct optcore_api {
 
     /* ------------------------------------------------------------ schedules */
 
-    /* GIL. Of a Python object such as optcore.Cosine(1e-3, steps=1000), to which the caller keeps a reference. NULL if
-       it is something else, or has values of its own in Python. */
+    /* Takes the GIL. Of a Python object such as optcore.Cosine(1e-3, steps=1000), to which the caller keeps a reference.
+       NULL if it is something else, or has values of its own in Python. */
     const optcore_schedule *(*find_schedule)(void *object);
     double (*schedule_value)(const optcore_schedule *schedule, int64_t t); /* after t >= 0 updates; NaN if t < 0 */
     double (*schedule_at)(double t, void *schedule); /* the same of floor(t), in the order that quadratures want */
@@ -88,17 +88,18 @@ typedef struct optcore_api {
        One that was made with its gradients, opt = optcore.Adam(params, grads), is stepped as opt.step() does: with its
        groups, schedules, clipping, bounds, averages and threads. */
 
-    /* GIL. Checks all arrays, and keeps the optimizer from Python until it is closed: its arrays must not be
-       resized meanwhile. Schedules that are Python functions are called with the GIL, which step_plan then takes. */
+    /* Takes the GIL. Checks all arrays, and keeps the optimizer from Python until it is closed: its arrays must not be
+       resized meanwhile. step_plan takes the GIL only for schedules that are Python functions, to spread a large step
+       over threads, and to say why it failed. */
     int (*open_plan)(void *optimizer, optcore_plan **plan);
     int (*step_plan)(optcore_plan *plan);
     int64_t (*plan_updates)(const optcore_plan *plan); /* completed ones; -1 if plan is NULL */
-    int (*close_plan)(optcore_plan *plan);             /* GIL. The plan must not be used any more. */
+    int (*close_plan)(optcore_plan *plan);             /* takes the GIL; the plan is gone */
 } optcore_api;
 
 #ifdef Py_PYTHON_H /* Python.h came before */
 
-/* GIL. The table, or NULL with a Python exception set. Once per module, in its initialization. */
+/* With the GIL: the table, or NULL with a Python exception set. Once per module, in its initialization. */
 static inline const optcore_api *optcore_import(void)
 {
     const optcore_api *api = (const optcore_api *)PyCapsule_Import(OPTCORE_CAPSULE, 0);
