@@ -46,7 +46,7 @@ def test_the_blocks_of_the_page_compile(tmp_path):
     """The Cython and the C of the page, as they stand there."""
     for language, name in {"cython": "page.pyx", "c": "page_c.c"}.items():
         (tmp_path / name).write_text(re.search(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)[1])
-    subprocess.run([sys.executable, "-m", "cython", "-3", "page.pyx"], cwd=tmp_path, check=True)
+    subprocess.run([sys.executable, "-m", "cython", "-3", "-I", ROOT, "page.pyx"], cwd=tmp_path, check=True)
     include = ["-I", get_include(), "-I", sysconfig.get_path("include")]
     if sys.platform != "win32":
         for source in ("page.c", "page_c.c"):
