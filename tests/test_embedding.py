@@ -398,6 +398,17 @@ def test_clients_need_at_most_ten_lines_of_optcore(name):
     assert all(3 <= count <= 10 for count in counted), counted
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="asks a compiler as POSIX has it")
+@pytest.mark.parametrize("language", ["c", "c++"])
+def test_the_header_is_of_the_standard_and_needs_no_python(tmp_path, language):
+    compiler, standard = {"c": (os.environ.get("CC", "cc"), "c99"), "c++": (os.environ.get("CXX", "c++"), "c++11")}[
+        language
+    ]
+    (tmp_path / "alone").write_text('#include "optcore.h"\noptcore_update update;\n')
+    flags = [f"-std={standard}", "-Wall", "-Wextra", "-pedantic", "-Werror", "-fsyntax-only", "-I", get_include()]
+    run([*shlex.split(compiler), *flags, "-x", language, "alone"], tmp_path)
+
+
 def test_the_table_is_only_appended_to():
     """Members, order and types: the table of the first version is the beginning of today's."""
 
