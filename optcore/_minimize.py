@@ -308,6 +308,7 @@ def minimize(
     tol: float | None = None,
     callback: Callable[..., Any] | None = None,
     options: Mapping[str, Any] | None = None,
+    **misplaced: Any,
 ) -> Any:
     """Minimizes a function of several variables with any optimizer of the catalogue.
 
@@ -424,6 +425,9 @@ def minimize(
     cls = find_optimizer(method)
     if options is not None and not isinstance(options, Mapping):
         raise TypeError(f"options must be a mapping, got {options!r}")
+    if misplaced:
+        given = ", ".join(f'"{name}": {value!r}' for name, value in misplaced.items())
+        raise TypeError(f"minimize takes {', '.join(misplaced)} among its options: options={{{given}}}")
     options = dict(options or {})
     if tol is not None:
         options.setdefault("gtol", check_number("tol", tol, NOT_NEGATIVE))

@@ -538,6 +538,13 @@ def test_options_must_be_a_mapping():
         oc.minimize(square, [1.0], options=["lr"])
 
 
+def test_an_option_in_the_wrong_place_is_told_the_right_one():
+    with pytest.raises(
+        TypeError, match=r'minimize takes lr, maxiter among its options: options=\{"lr": 0.1, "maxiter": 3\}'
+    ):
+        oc.minimize(square, [1.0], lr=0.1, maxiter=3)
+
+
 @pytest.mark.parametrize(
     ("fun", "x0"), [(lambda x: x, [1.0, 2.0]), (square, np.zeros((2, 2))), (lambda x: None, [1.0])]
 )
