@@ -53,8 +53,8 @@ def is_array(value: Any) -> bool:
 def view(what: str, value: Any, *, brief: bool = False) -> np.ndarray:
     """A NumPy array on the memory of an array of any library. It is ``value`` itself, if that is a NumPy array.
 
-    While the view lives its memory is not freed. Unless the view is ``brief``, gone before the caller's code runs again,
-    exporters of buffers, and torch, do not resize it either.
+    While the view lives its memory is not freed. Exporters of buffers, and torch, do not resize it either, unless the
+    view is ``brief``: gone before the caller's code runs again.
 
     Raises
     ------
@@ -76,13 +76,14 @@ def view(what: str, value: Any, *, brief: bool = False) -> np.ndarray:
         exported = memoryview(value)
     except (TypeError, BufferError, ValueError) as error:
         if not hasattr(value, "__dlpack__"):
-            raise TypeError(f"{what} is a {kind} that exports no buffer now: {error}") from error
+            raise TypeError(f"{what} ({kind}) does not export its buffer: {error}") from error
         return dlpack_view(what, value, brief)
     try:
         return np.asarray(exported)
     except (BufferError, ValueError) as error:
         raise TypeError(
-            f"{what} is a {kind} of the format {exported.format!r}, which NumPy cannot look at; use numpy.array(...)"
+            f"{what} ({kind}) has no view in NumPy, with its format {exported.format!r}: {error}. It must be float32 "
+            "or float64, in one piece of memory"
         ) from error
 
 
@@ -97,9 +98,12 @@ def dlpack_view(what: str, value: Any, brief: bool) -> np.ndarray:
             shared = shared_view(value)
             return shared if brief else own_view(value, shared)
     except Exception as error:  # whatever the other library raises
-        raise TypeError(f"{what} is a {kind} that cannot be looked at through DLPack: {error}") from error
+        raise TypeError(
+            f"{what} ({kind}) has no view through DLPack: {error}. It must be float32 or float64, dense, and in the "
+            "memory of the CPU"
+        ) from error
     name = DEVICES.get(device, f"DLPack's number {device}")
-    raise TypeError(f"{what} is a {kind} on another device ({name}); optcore works in the memory of the CPU: copy it there")
+    raise TypeError(f"{what} ({kind}) is on another device ({name}); copy it to the memory of the CPU first")
 
 
 def shared_view(value: Any) -> np.ndarray:
@@ -112,15 +116,16 @@ def shared_view(value: Any) -> np.ndarray:
 def own_view(value: Any, shared: np.ndarray) -> np.ndarray:
     """The array that the exporter itself makes, if it is one of the same memory.
 
-    It knows more than DLPack tells: whether the memory may be written, of which older versions of the protocol (all that
-    NumPy 1.26 reads) say nothing; and torch does not resize memory of which it made an array.
+    It knows more than DLPack tells: whether the memory may be written, of which older versions of the protocol (all
+    that NumPy 1.26 reads) say nothing; and torch does not resize memory of which it made an array.
     """
     if not hasattr(value, "__array__"):
         return shared
     own = np.asarray(value)
-    same = all(
-        getattr(own, name) == getattr(shared, name) for name in ("dtype", "shape", "strides")
-    ) and own.ctypes.data == shared.ctypes.data
+    same = (
+        all(getattr(own, name) == getattr(shared, name) for name in ("dtype", "shape", "strides"))
+        and own.ctypes.data == shared.ctypes.data
+    )
     return own if same else shared
 
 
@@ -143,13 +148,13 @@ def as_array(
         Another shape or memory layout, unaligned, or read-only where it would be written.
     """
     array = view(what, value, brief=brief)
-    kind = "" if array is value else f" (a {type(value).__name__})"
+    kind = "" if array is value else f" ({type(value).__name__})"
     accepted = "float32 or float64" if dtype is None else str(dtype)
     if array.dtype not in (np.float32, np.float64) or (dtype is not None and array.dtype != dtype):
         found = str(array.dtype) if array.dtype.isnative else f"{array.dtype} (foreign byte order)"
         advice = "use .astype(...)"
         if kind:
-            advice = f"make numpy.array(..., {accepted.partition(' ')[0]!r}) of it"
+            advice = f"pass numpy.array(..., {accepted.partition(' ')[0]!r})"
             if array.dtype.itemsize == 1:
                 advice = 'if its bytes are such numbers, memoryview(...).cast("f") or .cast("d") says so'
         raise TypeError(f"{what}{kind} has dtype {found}, but must be {accepted}; {advice}")
@@ -166,9 +171,8 @@ def as_array(
         )
     if writeable and not array.flags.writeable:
         if kind:
-            raise ValueError(
-                f"{what}{kind} is exported read-only, but is updated in place; make numpy.array(...) of it the parameter"
-            )
+            advice = "make numpy.array(...) of it the parameter"
+            raise ValueError(f"{what}{kind} is exported read-only, but is updated in place; {advice}")
         advice = "make a .copy() the parameter, or use .setflags(write=True)"
         if getattr(array, "mode", None) == "r":
             advice = 'open the file with mode="r+"'

@@ -135,7 +135,9 @@ def read_array(archive: zipfile.ZipFile, name: str, allocate: Callable[..., Arra
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(entry)
         if fortran or dtype.hasobject:
             raise ValueError(f"{name} is no state")
-        array = as_array(f"the array that allocate made for {name}", allocate(shape, dtype), dtype, shape, writeable=True)
+        array = as_array(
+            f"the array that allocate made for {name}", allocate(shape, dtype), dtype, shape, writeable=True
+        )
         octets, place = array.reshape(-1).view(np.uint8), 0
         while piece := entry.read(PIECE):
             octets[place : place + len(piece)] = np.frombuffer(piece, np.uint8)

@@ -189,8 +189,8 @@ class Optimizer(Plan):
     params : array, sequence, mapping, or list of groups
         What is optimized, in place: C-contiguous, aligned, writeable float64 or float32 arrays of any shape that
         share no memory. They are NumPy's, or anything else that exports its memory by the buffer protocol or by DLPack;
-        ``params`` of the optimizer are then NumPy's views of it. A group is ``{"params": ..., "lr": ...}``, with its own values of hyper-parameters,
-        ``weight_decay`` and ``clip_value``.
+        ``params`` of the optimizer are then NumPy's views of it. A group is ``{"params": ..., "lr": ...}``, with its
+        own values of hyper-parameters, ``weight_decay`` and ``clip_value``.
     grads : array, sequence or mapping, optional
         Gradients to be read by every ``step()`` without arguments, in the structure of the parameters.
     maximize : bool
@@ -216,7 +216,8 @@ class Optimizer(Plan):
         How many threads share the blocks of a large step. The bits do not depend on it.
     allocate : callable, optional
         ``allocate(shape, dtype)`` makes the arrays of the state, and copies of them, in place of ``numpy.empty``: where
-        it gives a :class:`numpy.memmap` the state lies on the disk. It is not saved; :func:`optcore.load` takes it again.
+        it gives a :class:`numpy.memmap` the state lies on the disk. It is not saved, but can be given to
+        :func:`optcore.load` again.
 
     Notes
     -----

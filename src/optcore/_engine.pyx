@@ -230,8 +230,8 @@ cdef class Plan:
         Parameters
         ----------
         grads : array, sequence or mapping, optional
-            Gradients in the structure of the parameters, each of its parameter's shape and dtype. They are read,
-            never written. May be left out where gradients were bound when the optimizer was made.
+            Gradients in the structure of the parameters, each of its parameter's shape and dtype, of any library whose
+            arrays could be parameters. They are read, never written, and may be read-only. May be left out where gradients were bound when the optimizer was made.
         rows : integer array, sequence or mapping, optional
             Of shape (k,): which rows of a parameter of shape (rows, ...) the gradient is for, whose shape is then
             (k, ...). Only they are touched, in the parameter and in its state: as if the others had not been there
@@ -399,6 +399,8 @@ cdef class Plan:
             rows = view(what, rows, brief=True)
         rows, ascending = ordered(what, rows, shape[0])
         values = as_array(f"the gradient of {name!r}", values, dtype, brief=True)
+        if type(values) is not numpy.ndarray:  # a memmap
+            values = values.view(numpy.ndarray)
         if values.shape != (rows.size, *shape[1:]):
             raise ValueError(
                 f"the gradient of {name!r} has shape {values.shape}, but for {rows.size} rows of a parameter of shape "
