@@ -6,7 +6,7 @@ protocol is asked first, because it locks what it exports and says whether it ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["Array", "Arrays", "as_array", "is_array", "view"]
+__all__ = ["Array", "Arrays", "allocated", "as_array", "check_allocate", "is_array", "view"]
 
 
 class SupportsDLPack(Protocol):
@@ -178,3 +178,15 @@ def as_array(
             advice = 'open the file with mode="r+"'
         raise ValueError(f"{what} is read-only, but is updated in place; {advice}")
     return array
+
+
+def check_allocate(value: Any) -> Callable[..., Array]:
+    """``value``, if it is a function; ``numpy.empty`` in place of None; TypeError otherwise."""
+    if value is not None and not callable(value):
+        raise TypeError(f"allocate must be a function like numpy.empty, or None, got {value!r}")
+    return np.empty if value is None else value
+
+
+def allocated(what: str, allocate: Callable[..., Array], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """What ``allocate`` makes, if it can be used; TypeError or ValueError as of `as_array` otherwise."""
+    return as_array(f"{what} that allocate made", allocate(shape, dtype), dtype, shape, writeable=True)

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from optcore.buffers import Array, as_array
+from optcore.buffers import Array, allocated
 from optcore.expressions import parse
 from optcore.feedback import Feedback
 from optcore.schedules import Schedule
@@ -133,11 +133,9 @@ def read_array(archive: zipfile.ZipFile, name: str, allocate: Callable[..., Arra
     with archive.open(f"{name}.npy") as entry:
         np.lib.format.read_magic(entry)
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(entry)
-        if fortran or dtype.hasobject:
-            raise ValueError(f"{name} is no state")
-        array = as_array(
-            f"the array that allocate made for {name}", allocate(shape, dtype), dtype, shape, writeable=True
-        )
+        if fortran or dtype not in (np.float32, np.float64):
+            raise ValueError(f"{name} is no C-contiguous array of float32 or float64")
+        array = allocated(name, allocate, shape, dtype)
         octets, place = array.reshape(-1).view(np.uint8), 0
         while piece := entry.read(PIECE):
             octets[place : place + len(piece)] = np.frombuffer(piece, np.uint8)

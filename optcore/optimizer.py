@@ -17,7 +17,7 @@ import numpy as np
 
 from optcore._build import RULES
 from optcore._engine import BLOCK_SIZE, Plan
-from optcore.buffers import Array, Arrays, as_array, is_array
+from optcore.buffers import Array, Arrays, allocated, as_array, check_allocate, is_array
 from optcore.domains import (
     ANY,
     DOMAINS,
@@ -359,9 +359,7 @@ class Optimizer(Plan):
             raise TypeError(f"threads must be an integer, got {threads!r}")
         if not 1 <= threads <= MOST_THREADS:
             raise ValueError(f"threads must be from 1 to {MOST_THREADS}, got {threads}")
-        allocate = options["allocate"]
-        if allocate is not None and not callable(allocate):
-            raise TypeError(f"allocate must be a function like numpy.empty, or None, got {allocate!r}")
+        self._allocate = check_allocate(options["allocate"])
 
     def _make_groups(self, params: Parameters, live: dict[str, Any]) -> None:
         entries, keywords = group_entries(params) or [{"params": params}], self._keywords()
@@ -399,8 +397,7 @@ class Optimizer(Plan):
 
     def _fresh(self, what: str, content: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """An array as large as a parameter, with this content, where ``allocate`` wants it."""
-        allocate = self._options["allocate"] or np.empty
-        array = as_array(f"{what} that allocate made", allocate(shape, dtype), dtype, shape, writeable=True)
+        array = allocated(what, self._allocate, shape, dtype)
         array[...] = content
         return array
 
@@ -788,14 +785,14 @@ def load(path: str | os.PathLike[str], params: Parameters, grads: Arrays | None 
     params, grads :
         As for the optimizer; which group a parameter is in stands in the file.
     **keywords :
-        What the file cannot keep, above all hyper-parameters that were functions.
+        What the file cannot keep, above all hyper-parameters that were functions, and ``allocate``.
 
     Raises
     ------
     OSError, ValueError, TypeError
         The file cannot be read, is no state, or does not fit the parameters.
     """
-    state = read_state(path, keywords.get("allocate") or np.empty)
+    state = read_state(path, check_allocate(keywords.get("allocate")))
     where, cls = os.fsdecode(path), CLASSES.get(state["class"])
     if cls is None:
         raise ValueError(f"{where} is the state of {state['class']!r}, which this version does not have")

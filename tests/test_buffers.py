@@ -372,8 +372,8 @@ def test_a_file_opened_for_reading(tmp_path):
     [
         (lambda t: t.bfloat16(), "(Tensor) has no view through DLPack: "),
         (lambda t: t.half(), "(Tensor) has dtype float16"),
-        (lambda t: t.to("meta"), "(Tensor) has no view through DLPack: Unknown device type meta"),
-        (lambda t: t.to_sparse(), "(Tensor) has no view through DLPack: Can't export tensors with layout"),
+        (lambda t: t.to("meta"), "(Tensor) has no view through DLPack: "),
+        (lambda t: t.to_sparse(), "(Tensor) has no view through DLPack: "),
         (lambda t: t.expand(2, 3).T, "(Tensor) with shape (3, 2) and strides (8, 0) is not C-contiguous"),
         (lambda t: t.to(dtype=t.dtype.to_complex()), "(Tensor) has dtype complex128"),
     ],
@@ -392,6 +392,13 @@ def test_memory_that_is_shared_is_found_across_libraries():
     opt = oc.SGD({"a": whole}, lr=1.0)
     with pytest.raises(ValueError, match="the gradient of 'a' shares memory with parameter 'a'"):
         opt.step({"a": whole.data})
+
+
+@pytest.mark.parametrize("device", [3, 11, 13])
+def test_memory_that_the_cpu_shares_with_a_device_is_used(device):
+    p = np.zeros(2)
+    oc.SGD(p, lr=1.0).step(Exporter(np.ones(2), device=(device, 0)))
+    assert p.tolist() == [-1.0, -1.0]
 
 
 def test_the_buffer_is_asked_before_dlpack():
@@ -494,7 +501,7 @@ def test_steps_with_numpy_arrays_look_for_no_exporters(monkeypatch):
 # ---------------------------------------------------------------------- state on the disk
 
 
-def test_allocate_makes_every_array_of_the_state_and_its_copies():
+def test_allocate_makes_every_array_of_the_state_and_its_copies(tmp_path):
     made = []
 
     def allocate(shape, dtype):
@@ -520,6 +527,15 @@ def test_allocate_makes_every_array_of_the_state_and_its_copies():
     for name, kept in there.state.items():
         assert {key: bits(a) for key, a in kept.items()} == {key: bits(a) for key, a in state["state"][name].items()}
     assert copy.copy(opt)._options["allocate"] is allocate
+    opt.save(tmp_path / "run.npz")
+    del made[:]
+    other = oc.load(tmp_path / "run.npz", [p, q], allocate=allocate)
+    places = {a.ctypes.data for kept in other.state.values() for a in kept.values()}
+    assert len(made) == 2 * len(places)  # what was read, and what it was copied to
+    assert places < {a.ctypes.data for a in made}
+    assert [bits(a) for kept in other.state.values() for a in kept.values()] == [
+        bits(a) for kept in opt.state.values() for a in kept.values()
+    ]
 
 
 @pytest.mark.parametrize(
@@ -536,6 +552,20 @@ def test_what_allocate_makes_is_checked(allocate, error, words):
     with pytest.raises(error) as caught:
         oc.Adam({"W": np.zeros(3, np.float32)}, allocate=allocate)
     assert words in str(caught.value)
+
+
+def test_loading_checks_allocate_and_the_arrays_of_the_file(tmp_path):
+    p = np.zeros(3)
+    oc.Momentum({"W": p}, lr=1.0).save(tmp_path / "run.npz")
+    with pytest.raises(TypeError, match=r"allocate must be a function like numpy\.empty, or None, got 7"):
+        oc.load(tmp_path / "run.npz", {"W": p}, allocate=7)
+    with pytest.raises(ValueError, match=r"state/W/b that allocate made has shape \(4,\)"):
+        oc.load(tmp_path / "run.npz", {"W": p}, allocate=lambda shape, dtype: np.empty(4, dtype))
+    with np.load(tmp_path / "run.npz") as file:
+        header = file["header"]
+    np.savez(tmp_path / "int.npz", header=header, **{"state/W/b": np.zeros(3, int)})
+    with pytest.raises(ValueError, match=r"state/W/b is no C-contiguous array of float32 or float64"):
+        oc.load(tmp_path / "int.npz", {"W": p})
 
 
 def test_what_allocate_makes_shares_no_memory():
