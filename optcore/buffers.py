@@ -77,6 +77,8 @@ def view(what: str, value: Any, *, brief: bool = False) -> np.ndarray:
     except (TypeError, BufferError, ValueError) as error:
         if not hasattr(value, "__dlpack__"):
             raise TypeError(f"{what} ({kind}) does not export its buffer: {error}") from error
+        exported = None
+    if exported is None:
         return dlpack_view(what, value, brief)
     try:
         return np.asarray(exported)
@@ -99,8 +101,8 @@ def dlpack_view(what: str, value: Any, brief: bool) -> np.ndarray:
             return shared if brief else own_view(value, shared)
     except Exception as error:  # whatever the other library raises
         raise TypeError(
-            f"{what} ({kind}) has no view through DLPack: {error}. It must be float32 or float64, dense, and in the "
-            "memory of the CPU"
+            f"{what} ({kind}) has no view through DLPack: {str(error).rstrip('.')}. It must be float32 or float64, "
+            "dense, and in the memory of the CPU"
         ) from error
     name = DEVICES.get(device, f"DLPack's number {device}")
     raise TypeError(f"{what} ({kind}) is on another device ({name}); copy it to the memory of the CPU first")
