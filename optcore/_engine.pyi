@@ -3,19 +3,11 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from optcore._rules import Rule
+from optcore.buffers import Array, Arrays
 
-Arrays = np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]
-Rows = np.ndarray | Sequence[np.ndarray | None] | Mapping[str, np.ndarray | None]
+Rows = Array | Sequence[Array | None] | Mapping[str, Array | None]
 
 BLOCK_SIZE: int
-
-def check_array(
-    what: str,
-    array: object,
-    dtype: np.dtype | None = None,
-    shape: tuple[int, ...] | None = None,
-    writeable: bool = False,
-) -> None: ...
 
 class Plan:
     t: int
@@ -39,7 +31,7 @@ class Plan:
     def _carry(self, carried: Sequence[Mapping[str, float]]) -> None: ...
     def _check_idle(self) -> None: ...
     def _check_not_interim(self) -> None: ...
-    def _bind_gradients(self, grads: Arrays) -> None: ...
+    def _bind_gradients(self, grads: Arrays) -> dict[str, np.ndarray]: ...
     def _set(
         self,
         group: int,

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from optcore.buffers import Array, allocated
 from optcore.expressions import parse
 from optcore.feedback import Feedback
 from optcore.schedules import Schedule
@@ -32,6 +33,7 @@ ENTRIES: dict[str, type | tuple[type, ...]] = {
     "groups": list,
     "state": Mapping,
 }
+PIECE = 2**20  # bytes of an array that are read at a time
 LOST = "a function that no file can keep"
 
 
@@ -126,8 +128,25 @@ def write_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
         raise
 
 
-def read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The state dictionary of a file that :meth:`Optimizer.save` wrote.
+def read_array(archive: zipfile.ZipFile, name: str, allocate: Callable[..., Array]) -> np.ndarray:
+    """One array of an ``.npz`` file, read in pieces to where ``allocate`` wants it."""
+    with archive.open(f"{name}.npy") as entry:
+        np.lib.format.read_magic(entry)
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(entry)
+        if fortran or dtype not in (np.float32, np.float64):
+            raise ValueError(f"{name} is no C-contiguous array of float32 or float64")
+        array = allocated(name, allocate, shape, dtype)
+        octets, place = array.reshape(-1).view(np.uint8), 0
+        while piece := entry.read(PIECE):
+            octets[place : place + len(piece)] = np.frombuffer(piece, np.uint8)
+            place += len(piece)
+    if place != octets.size:
+        raise ValueError(f"{name} has {place} bytes in place of {octets.size}")
+    return array
+
+
+def read_state(path: str | os.PathLike[str], allocate: Callable[..., Array] = np.empty) -> dict[str, Any]:
+    """The state dictionary of a file that :meth:`Optimizer.save` wrote, its arrays where ``allocate`` wants them.
 
     Raises
     ------
@@ -141,7 +160,9 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
             state = json.loads(str(file["header"]), object_hook=decoder())
             state["state"] = {
                 name: {
-                    key.rpartition("/")[2]: file[key] for key in file.files if key.startswith(f"state/{quoted(name)}/")
+                    key.rpartition("/")[2]: read_array(file.zip, key, allocate)
+                    for key in file.files
+                    if key.startswith(f"state/{quoted(name)}/")
                 }
                 for group in state["groups"]
                 for name in group["names"]

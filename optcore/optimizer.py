@@ -16,7 +16,8 @@ from typing import Any, ClassVar, TypedDict
 import numpy as np
 
 from optcore._build import RULES
-from optcore._engine import BLOCK_SIZE, Plan, check_array
+from optcore._engine import BLOCK_SIZE, Plan
+from optcore.buffers import Array, Arrays, allocated, as_array, check_allocate, is_array
 from optcore.domains import (
     ANY,
     DOMAINS,
@@ -37,7 +38,6 @@ from optcore.files import FORMAT, LOST, check_state, is_lost, read_state, write_
 __all__ = ["CATALOGUE", "EMA", "Group", "Optimizer", "Options", "Polyak", "load"]
 
 Value = float | Callable[[int], float]
-Arrays = np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]
 Parameters = Arrays | Sequence[Mapping[str, Any]]
 Structure = np.ndarray | list[np.ndarray] | dict[str, np.ndarray]
 
@@ -75,6 +75,7 @@ class Options(TypedDict, total=False):
     averaging: EMA | Polyak | None
     on_nonfinite: str
     threads: int
+    allocate: Callable[[tuple[int, ...], np.dtype], Array] | None
 
 
 OPTIONS: dict[str, Any] = {
@@ -87,13 +88,12 @@ OPTIONS: dict[str, Any] = {
     "averaging": None,
     "on_nonfinite": "allow",
     "threads": 1,
+    "allocate": None,
 }
 
 
-def named_parameters(params: Arrays, start: int) -> tuple[dict[str, np.ndarray], bool]:
+def named_parameters(params: Arrays, start: int) -> tuple[dict[str, Any], bool]:
     """Parameters by name, and whether the names are the caller's; otherwise they count from ``start``."""
-    if isinstance(params, np.ndarray):
-        return {str(start): params}, False
     if isinstance(params, Mapping):
         named = dict(params)
         for name, p in named.items():
@@ -107,6 +107,8 @@ def named_parameters(params: Arrays, start: int) -> tuple[dict[str, np.ndarray],
         return named, True
     if isinstance(params, (list, tuple)):
         return {str(start + i): p for i, p in enumerate(params)}, False
+    if is_array(params):
+        return {str(start): params}, False
     raise TypeError(
         "params must be an array, a list or tuple of arrays, a mapping of names to arrays, or a list of groups "
         f'{{"params": ..., "lr": ...}}; got {type(params).__name__}'
@@ -186,8 +188,9 @@ class Optimizer(Plan):
     ----------
     params : array, sequence, mapping, or list of groups
         What is optimized, in place: C-contiguous, aligned, writeable float64 or float32 arrays of any shape that
-        share no memory. A group is ``{"params": ..., "lr": ...}``, with its own values of hyper-parameters,
-        ``weight_decay`` and ``clip_value``.
+        share no memory. They are NumPy's, or anything else that exports its memory by the buffer protocol or by DLPack;
+        ``params`` of the optimizer are then NumPy's views of it. A group is ``{"params": ..., "lr": ...}``, with its
+        own values of hyper-parameters, ``weight_decay`` and ``clip_value``.
     grads : array, sequence or mapping, optional
         Gradients to be read by every ``step()`` without arguments, in the structure of the parameters.
     maximize : bool
@@ -211,6 +214,10 @@ class Optimizer(Plan):
         counted in ``skipped``. In the last two cases nothing else changes.
     threads : int
         How many threads share the blocks of a large step. The bits do not depend on it.
+    allocate : callable, optional
+        ``allocate(shape, dtype)`` makes the arrays of the state, and copies of them, in place of ``numpy.empty``: where
+        it gives a :class:`numpy.memmap` the state lies on the disk. It is not saved, but can be given to
+        :func:`optcore.load` again.
 
     Notes
     -----
@@ -276,12 +283,18 @@ class Optimizer(Plan):
                     if abs(value) > float(np.finfo(p.dtype).max):
                         raise ValueError(f"{name!r} is {p.dtype}, which cannot hold {value!r}, the first {key}")
                 state = [
-                    p.copy() if key in copies else np.full(p.shape, initial.get(key, 0.0), p.dtype)
+                    self._fresh(
+                        f"the state {key!r} of {name!r}",
+                        p if key in copies else initial.get(key, 0.0),
+                        p.shape,
+                        p.dtype,
+                    )
                     for key in self._rule.state
                 ]
                 self._state[name] = kept = dict(zip(self._rule.state, state, strict=True))
                 if averaging is not None:
-                    kept["average"] = p.copy() if isinstance(averaging, EMA) else np.zeros_like(p)
+                    begin = p if isinstance(averaging, EMA) else 0.0
+                    kept["average"] = self._fresh(f"the average of {name!r}", begin, p.shape, p.dtype)
                 if self._wide_bounds:
                     kept.update(lower=lower[name], upper=upper[name])
                 arrays.append((name, p, index, state, kept.get("average"), lower[name], upper[name]))
@@ -304,9 +317,7 @@ class Optimizer(Plan):
             [(index, key, value) for index, values in enumerate(self._values) for key, value in values.items()]
             + [(0, key, value) for key, value in self._shared.items()]
         )
-        if grads is not None:
-            self._bind_gradients(grads)
-        self._grads = grads
+        self._grads = None if grads is None else self._structure(self._bind_gradients(grads))
 
     # ------------------------------------------------------------------ making
 
@@ -348,12 +359,13 @@ class Optimizer(Plan):
             raise TypeError(f"threads must be an integer, got {threads!r}")
         if not 1 <= threads <= MOST_THREADS:
             raise ValueError(f"threads must be from 1 to {MOST_THREADS}, got {threads}")
+        self._allocate = check_allocate(options["allocate"])
 
     def _make_groups(self, params: Parameters, live: dict[str, Any]) -> None:
         entries, keywords = group_entries(params) or [{"params": params}], self._keywords()
         self._params: list[dict[str, np.ndarray]] = []
         self._values: list[dict[str, Any]] = []
-        self._single = isinstance(params, np.ndarray)
+        self._single = not isinstance(params, (Mapping, list, tuple))
         seen: dict[str, np.ndarray] = {}
         kinds = set()
         for index, entry in enumerate(entries):
@@ -361,12 +373,12 @@ class Optimizer(Plan):
                 raise ValueError(f'group {index} has no "params", only {list(entry)}')
             named, mapped = named_parameters(entry["params"], len(seen))
             kinds.add(mapped)
-            if "params" in named and not isinstance(named["params"], np.ndarray):
+            if "params" in named and not is_array(named["params"]):
                 raise TypeError('this looks like a group; groups come in a list: [{"params": ...}]')
             for name, p in named.items():
                 if name in seen:
                     raise ValueError(f"two parameters are named {name!r}")
-                check_array(f"parameter {name!r}", p, writeable=True)
+                named[name] = as_array(f"parameter {name!r}", p, writeable=True)
             seen.update(named)
             for key in entry:
                 if key in keywords and key not in live:
@@ -383,6 +395,12 @@ class Optimizer(Plan):
             raise TypeError("either all groups have mappings of names as params, or none")
         self._mapped = kinds.pop()
 
+    def _fresh(self, what: str, content: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """An array as large as a parameter, with this content, where ``allocate`` wants it."""
+        array = allocated(what, self._allocate, shape, dtype)
+        array[...] = content
+        return array
+
     def _make_bounds(self) -> list[dict[str, Any]]:
         """Lower and upper bounds by name: arrays as long as the parameter, or one block of a constant."""
         bounds, named = self._options["bounds"], self._named()
@@ -391,13 +409,13 @@ class Optimizer(Plan):
             return [dict.fromkeys(named)] * 2
         if not isinstance(bounds, (list, tuple)) or len(bounds) != 2:
             raise TypeError(f"bounds must be a pair (lower, upper), got {bounds!r}")
-        arrays = [isinstance(bound, (np.ndarray, Mapping, list, tuple)) for bound in bounds]
+        arrays = [isinstance(bound, (Mapping, list, tuple)) or is_array(bound) for bound in bounds]
         self._wide_bounds = any(arrays)
         sides = []
         for side, bound, wide, none in zip(("lower", "upper"), bounds, arrays, (-math.inf, math.inf), strict=True):
             if wide:
                 given, _ = named_parameters(bound, 0)
-                if not all(isinstance(array, np.ndarray) for array in given.values()):
+                if not all(map(is_array, given.values())):
                     raise TypeError(
                         f"the {side} bound must be a number, None, or arrays in the structure of the parameters, got "
                         f"{bound!r}; from pairs for each element make two arrays: numpy.transpose(pairs).copy()"
@@ -405,7 +423,7 @@ class Optimizer(Plan):
                 if given.keys() != named.keys():
                     raise ValueError(f"the {side} bounds must be for {list(named)}, got some for {list(given)}")
                 for name, p in named.items():
-                    check_array(f"the {side} bound of {name!r}", given[name], p.dtype, p.shape)
+                    given[name] = as_array(f"the {side} bound of {name!r}", given[name], p.dtype, p.shape)
             else:
                 number = none if bound is None else check_number(f"the {side} bound", bound, ANY)
                 for name, p in named.items():
@@ -414,7 +432,9 @@ class Optimizer(Plan):
                 given = dict.fromkeys(named, np.asarray(number))
             sides.append(
                 {
-                    name: np.array(np.broadcast_to(given[name], p.shape if self._wide_bounds else BLOCK_SIZE), p.dtype)
+                    name: self._fresh(f"the {side} bound of {name!r}", given[name], p.shape, p.dtype)
+                    if self._wide_bounds
+                    else np.full(BLOCK_SIZE, given[name], p.dtype)
                     for name, p in named.items()
                 }
             )
@@ -586,7 +606,10 @@ class Optimizer(Plan):
                 {"names": list(params), **{key: snapshot(value, copies) for key, value in values.items()}}
                 for params, values in zip(self._params, self._values, strict=True)
             ],
-            "state": {name: {key: a.copy() for key, a in arrays.items()} for name, arrays in self._state.items()},
+            "state": {
+                name: {key: self._fresh(f"the copy of {key!r}", a, a.shape, a.dtype) for key, a in arrays.items()}
+                for name, arrays in self._state.items()
+            },
         }
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
@@ -762,14 +785,14 @@ def load(path: str | os.PathLike[str], params: Parameters, grads: Arrays | None 
     params, grads :
         As for the optimizer; which group a parameter is in stands in the file.
     **keywords :
-        What the file cannot keep, above all hyper-parameters that were functions.
+        What the file cannot keep, above all hyper-parameters that were functions, and ``allocate``.
 
     Raises
     ------
     OSError, ValueError, TypeError
         The file cannot be read, is no state, or does not fit the parameters.
     """
-    state = read_state(path)
+    state = read_state(path, check_allocate(keywords.get("allocate")))
     where, cls = os.fsdecode(path), CLASSES.get(state["class"])
     if cls is None:
         raise ValueError(f"{where} is the state of {state['class']!r}, which this version does not have")

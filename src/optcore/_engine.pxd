@@ -109,6 +109,8 @@ cdef class Plan:
     cdef tuple gather_rows(self, grads, rows)
     cdef list take_rows(self, tuple grads, tuple indices)
     cdef tuple some_rows(self, Py_ssize_t i, values, rows)
+    cdef object view(self, Py_ssize_t i, grad, bint brief)
+    cdef tuple views(self, tuple grads, bint brief)
     cdef int take_all(self, tuple grads) except -1
     cdef int take(self, Py_ssize_t i, object grad) except -1
     cdef int check_parameter(self, Py_ssize_t i) except -1

@@ -9,6 +9,8 @@ Design
 ------
 - Arrays are read through NumPy's C structures, not the buffer protocol: a look at an array costs a few ns instead of
   about 60, so that every step can look again and notice an array that was resized or made read-only since.
+- What is no NumPy array becomes a view of its memory once: a parameter or a bound gradient when it is bound, another
+  gradient when a step finds it. Steps with NumPy arrays do nothing for that.
 - A gradient that needs a transform is copied to a scratch block on the stack; one that needs none is read where it
   lies, and the rule sees the whole array as one run.
 - The GIL is given back only where a step takes longer than that costs.
@@ -35,6 +37,8 @@ from optcore._rules cimport (
 )
 from optcore._rows cimport copy_rows, merged, ordered, sum_rows
 from optcore._schedules cimport Compiled, value
+
+from optcore.buffers import as_array, is_array, view
 
 cnp.import_array()
 
@@ -77,41 +81,6 @@ cdef inline bint same_shape(object array, object other) noexcept:
     return True
 
 
-def check_array(str what, array, dtype=None, shape=None, bint writeable=False):
-    """Raises the error that says why an array cannot be used where it lies, and what to do about it.
-
-    Raises
-    ------
-    TypeError
-        Not an array, a subclass with other semantics, or another dtype.
-    ValueError
-        Another shape or memory layout, unaligned, or read-only where it would be written.
-    """
-    if not isinstance(array, numpy.ndarray):
-        raise TypeError(f"{what} must be a NumPy array, got {type(array).__name__}; use numpy.array(...)")
-    if type(array) not in (numpy.ndarray, numpy.memmap):
-        raise TypeError(
-            f"{what} is a {type(array).__name__}, whose extra meaning would be lost; "
-            "pass a plain array: numpy.asarray(...)"
-        )
-    accepted = "float32 or float64" if dtype is None else str(dtype)
-    if array.dtype not in (numpy.float32, numpy.float64) or (dtype is not None and array.dtype != dtype):
-        found = array.dtype if array.dtype.isnative else f"{array.dtype} (foreign byte order)"
-        raise TypeError(f"{what} has dtype {found}, but must be {accepted}; use .astype(...)")
-    if shape is not None and array.shape != shape:
-        raise ValueError(f"{what} has shape {array.shape}, but its parameter has shape {shape}")
-    if not array.flags.aligned:
-        raise ValueError(f"{what} is not aligned in memory; use .copy()")
-    if not array.flags.c_contiguous:
-        raise ValueError(
-            f"{what} with shape {array.shape} and strides {array.strides} is not C-contiguous; "
-            + ("its memory cannot be updated in place: make numpy.ascontiguousarray(...) the parameter" if writeable
-               else "use numpy.ascontiguousarray(...)")
-        )
-    if writeable and not array.flags.writeable:
-        raise ValueError(f"{what} is read-only, but is updated in place; make a .copy() the parameter, or use .setflags(write=True)")
-
-
 cdef class Plan:
     """What `optcore.optimizer.Optimizer` builds on: `_bind` once, then `step`."""
 
@@ -135,17 +104,20 @@ cdef class Plan:
         cdef Py_ssize_t i, k
         if self.arrays != NULL:
             raise RuntimeError(f"this {type(self).__name__} is bound to its parameters; make a new one")
-        owners = []
+        owners, bounds = [], []
         for name, p, _, state, average, lower, upper in arrays:
             owners.append((p, f"parameter {name!r}"))
             owners += [(array, f"the state {key!r} of {name!r}") for key, array in zip(rule.state, state)]
             if average is not None:
                 owners.append((average, f"the average of {name!r}"))
-        spans = [(b.ctypes.data, b.ctypes.data + b.nbytes, what) for b, what in owners if b.nbytes]
-        self.owners = sorted(spans)
-        for (_, end, what), (begin, _, other) in zip(self.owners, self.owners[1:]):
+            if wide:
+                bounds += [(lower, f"the lower bound of {name!r}"), (upper, f"the upper bound of {name!r}")]
+        spans = [(b.ctypes.data, b.ctypes.data + b.nbytes, what) for b, what in owners + bounds if b.nbytes]
+        spans.sort()
+        for (_, end, what), (begin, _, other) in zip(spans, spans[1:]):
             if begin < end:
                 raise ValueError(f"{other} and {what} share memory; an update in place needs separate arrays")
+        self.owners = sorted((b.ctypes.data, b.ctypes.data + b.nbytes, what) for b, what in owners if b.nbytes)
 
         self.rule = rule
         self.scalars, self.loop32 = <Scalars> <size_t> rule.scalars, <Loop32> <size_t> rule.loop32
@@ -211,10 +183,11 @@ cdef class Plan:
             self.elements += a.count
 
     def _bind_gradients(self, grads):
-        """Gradients that every step() without arguments reads."""
-        bound = self.gather(grads)
+        """Gradients that every step() without arguments reads. Returned are the arrays by name."""
+        bound = self.views(self.gather(grads), False)
         self.take_all(bound)
         self.bound = bound
+        return dict(zip(self.names, bound))
 
     def _set(self, Py_ssize_t group, str name, setting, str what, double low, double high, str accepted):
         """One hyper-parameter, by its name in `Rule.hyper` or COMMON: a number, or a function of completed updates.
@@ -257,8 +230,8 @@ cdef class Plan:
         Parameters
         ----------
         grads : array, sequence or mapping, optional
-            Gradients in the structure of the parameters, each of its parameter's shape and dtype. They are read,
-            never written. May be left out where gradients were bound when the optimizer was made.
+            Gradients in the structure of the parameters, each of its parameter's shape and dtype, of any library whose
+            arrays could be parameters. They are read, never written, and may be read-only. May be left out where gradients were bound when the optimizer was made.
         rows : integer array, sequence or mapping, optional
             Of shape (k,): which rows of a parameter of shape (rows, ...) the gradient is for, whose shape is then
             (k, ...). Only they are touched, in the parameter and in its state: as if the others had not been there
@@ -298,7 +271,9 @@ cdef class Plan:
                 self.check_parameter(0)
                 self.take(0, grads)
             elif indices is None:
-                self.take_all(gradients)
+                if self.take_all(gradients):
+                    gradients = self.views(gradients, True)
+                    self.take_all(gradients)
             else:
                 taken = self.take_rows(gradients, indices)
             if self.elements < WITHOUT_GIL:
@@ -348,6 +323,8 @@ cdef class Plan:
         if isinstance(grads, numpy.ndarray) and self.size == 1:
             return (grads,)
         if not isinstance(grads, (list, tuple)):
+            if self.size == 1 and is_array(grads):
+                return (grads,)
             hint = f"; did you mean lr={grads!r}?" if isinstance(grads, (int, float)) and not self.updates else ""
             raise TypeError(
                 f"gradients must be {'one array or ' if self.size == 1 else ''}a list or tuple of {self.size} "
@@ -378,7 +355,7 @@ cdef class Plan:
             if unknown:
                 raise ValueError(f"rows has unknown names: {unknown}; the parameters are {list(self.names)}")
             return gradients, tuple([rows[name] if name in rows else None for name in self.names])
-        if self.size == 1 and isinstance(rows, numpy.ndarray):
+        if self.size == 1 and not isinstance(rows, (list, tuple)) and is_array(rows):
             return gradients, (rows,)
         if not isinstance(rows, (list, tuple)) or any(isinstance(index, (int, numpy.integer)) for index in rows):
             raise TypeError(
@@ -395,7 +372,7 @@ cdef class Plan:
         cdef Py_ssize_t i
         cdef list taken = []
         for i in range(self.size):
-            taken.append((None, grads[i]) if indices[i] is None else self.some_rows(i, grads[i], indices[i]))
+            taken.append((None, self.view(i, grads[i], True)) if indices[i] is None else self.some_rows(i, grads[i], indices[i]))
         # From here on no Python code runs, which could change what is looked at.
         for i in range(self.size):
             a = &self.arrays[i]
@@ -417,8 +394,13 @@ cdef class Plan:
         name, shape, dtype = self.names[i], self.shapes[i].shape, self.shapes[i].dtype
         if not shape:
             raise ValueError(f"parameter {name!r} has shape (), so it has no rows; leave out its rows")
-        rows, ascending = ordered(f"the rows of {name!r}", rows, shape[0])
-        check_array(f"the gradient of {name!r}", values, dtype)
+        what = f"the rows of {name!r}"
+        if not isinstance(rows, numpy.ndarray) and is_array(rows):
+            rows = view(what, rows, brief=True)
+        rows, ascending = ordered(what, rows, shape[0])
+        values = as_array(f"the gradient of {name!r}", values, dtype, brief=True)
+        if type(values) is not numpy.ndarray:  # a memmap
+            values = values.view(numpy.ndarray)
         if values.shape != (rows.size, *shape[1:]):
             raise ValueError(
                 f"the gradient of {name!r} has shape {values.shape}, but for {rows.size} rows of a parameter of shape "
@@ -426,18 +408,36 @@ cdef class Plan:
             )
         return (rows, values) if ascending else merged(rows, values)
 
-    cdef int take_all(self, tuple grads) except -1:
+    cdef object view(self, Py_ssize_t i, grad, bint brief):
+        """What `take` accepts of a gradient that may be another library's."""
+        if isinstance(grad, numpy.ndarray):
+            return grad
+        shape = self.shapes[i]
+        return as_array(f"the gradient of {self.names[i]!r}", grad, shape.dtype, shape.shape, brief=brief)
+
+    cdef tuple views(self, tuple grads, bint brief):
         cdef Py_ssize_t i
+        return tuple([self.view(i, grads[i], brief) for i in range(self.size)])
+
+    cdef int take_all(self, tuple grads) except -1:
+        """Points the arrays to gradients; 1 where some are no NumPy arrays, and must become `views`.
+
+        Those may run any code, so that everything has to be looked at again afterwards.
+        """
+        cdef Py_ssize_t i
+        cdef int foreign = 0
         for i in range(self.size):
             self.check_parameter(i)
-            self.take(i, grads[i])
-        return 0
+            foreign |= self.take(i, grads[i])
+        return foreign
 
     cdef inline int take(self, Py_ssize_t i, object grad) except -1:
-        """Points array i to a gradient that can be read in place."""
+        """Points array i to a gradient that can be read in place, if it is a NumPy array; 1 otherwise."""
         cdef Array* a = &self.arrays[i]
         if not plain(grad, cnp.NPY_FLOAT if a.single else cnp.NPY_DOUBLE) or not same_shape(grad, self.shapes[i]):
-            check_array(f"the gradient of {self.names[i]!r}", grad, self.shapes[i].dtype, self.shapes[i].shape)
+            if not isinstance(grad, numpy.ndarray):
+                return 1
+            as_array(f"the gradient of {self.names[i]!r}", grad, self.shapes[i].dtype, self.shapes[i].shape)
         # Memory that was compared with ours before still does not overlap: ours never moves.
         if cnp.PyArray_BYTES(grad) != a.g:
             self.check_overlap(i, <Py_ssize_t> cnp.PyArray_BYTES(grad), cnp.PyArray_NBYTES(grad))
@@ -458,7 +458,7 @@ cdef class Plan:
         ):
             return 0
         what = f"parameter {self.names[i]!r}"
-        check_array(what, param, self.shapes[i].dtype, writeable=True)
+        as_array(what, param, self.shapes[i].dtype, writeable=True)
         raise ValueError(
             f"{what} was resized, reshaped or moved since the optimizer was made (its shape was "
             f"{self.shapes[i].shape}, now {param.shape}); make a new optimizer"
