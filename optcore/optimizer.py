@@ -21,14 +21,13 @@ from optcore.domains import (
     ANY,
     DOMAINS,
     LIMIT,
-    MAX32,
     NOT_NEGATIVE,
     PAIRS,
-    TINY32,
     Domain,
     check_choice,
     check_flag,
     check_number,
+    held_by_float32,
     nearest,
 )
 from optcore.feedback import Feedback
@@ -442,12 +441,8 @@ class Optimizer(Plan):
                 if not callable(part):
                     part = check_number(name, part, domain, or_function=name not in self.constant)
                 limit = part
-            if single:  # what float32 cannot hold would become 0 or inf without a word
-                domain = Domain(
-                    max(domain.low, TINY32) if domain.low > 0 else domain.low,
-                    min(domain.high, MAX32) if domain.high < math.inf else domain.high,
-                    domain.accepted + " that float32 can hold",
-                )
+            if single:
+                domain = held_by_float32(domain)
                 if not callable(limit):
                     check_number(name, limit, domain)
             values.append(part)

@@ -211,7 +211,10 @@ cdef class Plan:
             self.elements += a.count
 
     def _bind_gradients(self, grads):
-        """Gradients that every step() without arguments reads."""
+        """Gradients that every step() without arguments reads; None lets them go."""
+        if grads is None:
+            self.bound = None
+            return
         bound = self.gather(grads)
         self.take_all(bound)
         self.bound = bound
