@@ -45,14 +45,17 @@ SHARE = 65536
 DOMAINS32 = {name: held_by_float32(domain) for name, domain in DOMAINS.items()}
 
 
-def view(what: str, tensor: Any) -> np.ndarray:
-    """An array over the memory of a tensor, or the error that says why there is none, and what to do."""
+def view(what: str, tensor: Any, p: torch.Tensor | None = None) -> np.ndarray:
+    """An array over the memory of a tensor, or the error that says why there is none, and what to do.
+
+    ``p``: the parameter whose dtype and shape it must have.
+    """
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(f"{what} must be a tensor, got {type(tensor).__name__}")
     if tensor.layout != torch.strided:
         raise TypeError(
             f"{what} is sparse ({tensor.layout}); make it dense (torch.nn.Embedding(..., sparse=False), or "
-            ".to_dense()), or take torch.optim.SparseAdam. optcore's own optimizers step rows of a table: opt.step(values, rows)"
+            ".to_dense()), or take torch.optim.SparseAdam. optcore's own optimizers step rows: opt.step(values, rows)"
         )
     if tensor.device.type != "cpu":
         raise TypeError(f"{what} is on {tensor.device}; optcore steps on the CPU: use .cpu(), or torch.optim")
@@ -60,11 +63,16 @@ def view(what: str, tensor: Any) -> np.ndarray:
         raise TypeError(f"{what} is {tensor.dtype}; accepted are torch.float32 and torch.float64: use .float()")
     if not tensor.is_contiguous():
         raise ValueError(
-            f"{what} of shape {tuple(tensor.shape)} and strides {tensor.stride()} is not contiguous; use .contiguous(), "
-            "or .to(memory_format=torch.contiguous_format) for what is channels_last"
+            f"{what} of shape {tuple(tensor.shape)} and strides {tensor.stride()} is not contiguous; use "
+            ".contiguous(), or .to(memory_format=torch.contiguous_format) for what is channels_last"
         )
     if tensor.is_neg():
         raise ValueError(f"{what} is a view with its sign pending; use .resolve_neg()")
+    if p is not None and (tensor.dtype, tensor.shape) != (p.dtype, p.shape):
+        raise ValueError(
+            f"{what} is {tensor.dtype} of shape {tuple(tensor.shape)}, but must be {p.dtype} of shape "
+            f"{tuple(p.shape)}, as the parameter is"
+        )
     return tensor.detach().numpy()
 
 
@@ -206,15 +214,7 @@ class Optimizer(torch.optim.Optimizer):
                     f"the state of parameter {name!r} has {sorted(entry)}, but no {key!r}: it is of another "
                     f"optimizer, or of one with other switches; delete it (del opt.state[p]) to start anew"
                 )
-        arrays = [view(f"the state {key!r} of parameter {name!r}", entry[key]) for key in names]
-        for key, array in zip(names, arrays, strict=True):
-            tensor = entry[key]
-            if tensor.shape != p.shape or tensor.dtype != p.dtype:
-                raise ValueError(
-                    f"the state {key!r} of parameter {name!r} is {tensor.dtype} {tuple(array.shape)}, but must be "
-                    f"{p.dtype} {tuple(p.shape)}, as the parameter is"
-                )
-        return arrays
+        return [view(f"the state {key!r} of parameter {name!r}", entry[key], p) for key in names]
 
     def _updates(self, p: torch.Tensor) -> int:
         """How often a parameter was updated; without "step", whether it was."""
@@ -251,6 +251,8 @@ class Optimizer(torch.optim.Optimizer):
             self._settle(group)
             self._check_group(index, group)
             for position, p in enumerate(group["params"]):
+                if not p.requires_grad:  # a half-precision part, say, that is frozen
+                    continue
                 self._arrays(self._name(index, group, position), p, self._rule(group), state["state"].get(p) or {})
         self._cohorts = []
         super().__setstate__(state)
@@ -304,14 +306,13 @@ class Optimizer(torch.optim.Optimizer):
         there = [position for position in cohort.positions if group["params"][position].grad is not None]
         if there and len(there) < len(cohort.positions):
             others = [position for position in cohort.positions if position not in set(there)]
-            (first,), rest = self._make_cohorts(index, there), self._make_cohorts(index, others)
-            cohorts = self._cohorts[index]
-            cohorts[:] = [first, *rest, *(other for other in cohorts if other is not cohort)]
-            cohort = first
-        grads = [
-            view(f"the gradient of parameter {self._name(index, group, position)!r}", group["params"][position].grad)
-            for position in there
-        ]
+            parts = [Cohort(some, [group["params"][position] for position in some]) for some in (there, others)]
+            self._cohorts[index] = [other for other in self._cohorts[index] if other is not cohort] + parts
+            cohort = parts[0]
+        grads = []
+        for position in there:
+            p, name = group["params"][position], self._name(index, group, position)
+            grads.append(view(f"the gradient of parameter {name!r}", p.grad, p))
         return cohort, grads
 
     def _follow(self, index: int, cohort: Cohort) -> None:
