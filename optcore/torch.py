@@ -40,8 +40,8 @@ Betas = tuple[float, float]
 SWITCHES = {"ema": 0.0, "inside": 0.0, "form": 0.0, "forget": 1.0}
 """torch's forms, as the scalars of a rule have them."""
 UNLIMITED = {"clip_norm": float("inf"), "clip_value": float("inf")}
-SHARE = 65536
-"""Elements for each thread from which a further one is worth waking."""
+SHARE = 262144
+"""Elements for each thread: with fewer, waking it took longer than it saved."""
 DOMAINS32 = {name: held_by_float32(domain) for name, domain in DOMAINS.items()}
 
 
