@@ -870,6 +870,18 @@ def test_values_that_are_refused(name, key, value, words):
     assert str(optimizer.state_dict()) == str(state)
 
 
+def test_bad_value_of_a_later_group():
+    params = parameters()
+    optimizer = ot.Adam([{"params": params[:1]}, {"params": params[1:]}])
+    run(optimizer, params, range(1))
+    before, state = bits(params), str(optimizer.state_dict()["state"])
+    optimizer.param_groups[0]["lr"] = 0.5
+    optimizer.param_groups[1]["lr"] = -0.5
+    with pytest.raises(ValueError, match="lr of group 1"):
+        optimizer.step()
+    assert (bits(params), str(optimizer.state_dict()["state"])) == (before, state)
+
+
 @pytest.mark.parametrize("keywords", [{"momentum": 0.0}, {"momentum": 0.9, "dampening": 0.5}])
 def test_nesterov_as_torch(keywords):
     for module in (ot, torch.optim):
