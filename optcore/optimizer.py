@@ -22,14 +22,13 @@ from optcore.domains import (
     ANY,
     DOMAINS,
     LIMIT,
-    MAX32,
     NOT_NEGATIVE,
     PAIRS,
-    TINY32,
     Domain,
     check_choice,
     check_flag,
     check_number,
+    held_by_float32,
     nearest,
 )
 from optcore.feedback import Feedback
@@ -317,7 +316,7 @@ class Optimizer(Plan):
             [(index, key, value) for index, values in enumerate(self._values) for key, value in values.items()]
             + [(0, key, value) for key, value in self._shared.items()]
         )
-        self._grads = None if grads is None else self._structure(self._bind_gradients(grads))
+        self._grads = None if grads is None else self._structure(dict(zip(self._named(), self._bind_gradients(grads), strict=True)))
 
     # ------------------------------------------------------------------ making
 
@@ -462,12 +461,8 @@ class Optimizer(Plan):
                 if not callable(part):
                     part = check_number(name, part, domain, or_function=name not in self.constant)
                 limit = part
-            if single:  # what float32 cannot hold would become 0 or inf without a word
-                domain = Domain(
-                    max(domain.low, TINY32) if domain.low > 0 else domain.low,
-                    min(domain.high, MAX32) if domain.high < math.inf else domain.high,
-                    domain.accepted + " that float32 can hold",
-                )
+            if single:
+                domain = held_by_float32(domain)
                 if not callable(limit):
                     check_number(name, limit, domain)
             values.append(part)

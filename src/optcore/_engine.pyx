@@ -183,11 +183,17 @@ cdef class Plan:
             self.elements += a.count
 
     def _bind_gradients(self, grads):
-        """Gradients that every step() without arguments reads. Returned are the arrays by name."""
+        """Gradients that every step() without arguments reads, in any library's arrays; None lets them go.
+
+        Returned are NumPy's, in the order of the parameters.
+        """
+        if grads is None:
+            self.bound = None
+            return None
         bound = self.views(self.gather(grads), False)
         self.take_all(bound)
         self.bound = bound
-        return dict(zip(self.names, bound))
+        return bound
 
     def _set(self, Py_ssize_t group, str name, setting, str what, double low, double high, str accepted):
         """One hyper-parameter, by its name in `Rule.hyper` or COMMON: a number, or a function of completed updates.
