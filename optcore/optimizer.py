@@ -316,7 +316,8 @@ class Optimizer(Plan):
             [(index, key, value) for index, values in enumerate(self._values) for key, value in values.items()]
             + [(0, key, value) for key, value in self._shared.items()]
         )
-        self._grads = None if grads is None else self._structure(dict(zip(self._named(), self._bind_gradients(grads), strict=True)))
+        bound = self._bind_gradients(grads)
+        self._grads = None if bound is None else self._structure(dict(zip(self._named(), bound, strict=True)))
 
     # ------------------------------------------------------------------ making
 
