@@ -385,8 +385,7 @@ def test_no_nan_in_table_or_json(cli, tmp_path):
     code, output = cli("diabetes", *arguments)
     assert code == 0
     assert not re.search(r"\b(nan|inf|none)\b", output, re.IGNORECASE)
-    assert re.search(r"^sgd +10 +- +- +- +- +diverged at +$", output, re.MULTILINE)  # the step is on the next line
-    assert re.search(r"^ +step \d *$", output, re.MULTILINE)
+    assert re.search(r"^sgd +10 +- +- +- +- +diverged at step \d *$", output, re.MULTILINE)
     assert "Diverged at lr 10, 1e+300: sgd; velocity; velocity, look-ahead." in output.replace("\n", "")
     assert (tmp_path / "compare-diabetes.png").stat().st_size > 10_000
 
@@ -434,13 +433,14 @@ def test_a_csv_is_the_data_set_it_was_written_from(tmp_path):
     assert np.array_equal(found.y, bundled.y)
 
 
-@pytest.mark.parametrize("names", [("malignant", "safe"), ("2", "10"), ("-0.5", "1e3"), ("False", "True")])
+@pytest.mark.parametrize("names", [("malignant", "safe"), (2, 10), (-0.5, 1e3), (2.5, 10.5), (False, True)])
 def test_two_values_are_classes(tmp_path, names):
     data = load_breast_cancer()
     rows = [[*x, names[y]] for x, y in zip(data.data, data.target, strict=True)]
     found = load_csv(write_csv(tmp_path / "c.csv", [*map(str, range(30)), "kind"], rows), "kind")
     assert np.array_equal(found.y, data.target)
-    assert found.classes == (names if names[0] != "-0.5" else ("-0.5", "1000.0"))
+    assert found.classes == (tuple(map(str, names)) if isinstance(names[0], float) else names)
+    assert {type(name) for name in found.classes} == {str if isinstance(names[0], float) else type(names[0])}
     assert np.array_equal(found.x, data.data)
 
 
