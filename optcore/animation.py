@@ -38,11 +38,15 @@ if TYPE_CHECKING:
 __all__ = ["descent_animation", "fit_animation", "save_animation"]
 
 CURVE = 200  # points of a fitted curve
+FFMPEG = (
+    "the program ffmpeg on the search path, or its place in matplotlib.rcParams['animation.ffmpeg_path'], such as "
+    "imageio_ffmpeg.get_ffmpeg_exe() of pip install imageio-ffmpeg"
+)
 WRITERS = {
     ".gif": ("pillow", "Pillow, which comes with matplotlib: pip install pillow"),
-    ".mp4": ("ffmpeg", "the program ffmpeg on the search path"),
-    ".mov": ("ffmpeg", "the program ffmpeg on the search path"),
-    ".webm": ("ffmpeg", "the program ffmpeg on the search path"),
+    ".mp4": ("ffmpeg", FFMPEG),
+    ".mov": ("ffmpeg", FFMPEG),
+    ".webm": ("ffmpeg", FFMPEG),
 }
 """What writes a file of that suffix, and how to get it."""
 

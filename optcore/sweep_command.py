@@ -413,7 +413,9 @@ def cluster(backend: str, scheduler: str | None) -> Iterator[None]:
     except ModuleNotFoundError:
         fail("--backend ray needs Ray; pip install ray")
     try:
-        host, _, port = (scheduler or "").removeprefix("ray://").rpartition(":")
+        # Without an address, Ray would look for the cluster that was started here last, if it is gone for minutes.
+        scheduler = scheduler or os.environ.get("RAY_ADDRESS", "local")
+        host, _, port = scheduler.removeprefix("ray://").rpartition(":")
         if port.isdigit():  # Ray itself would try for minutes
             socket.create_connection((host, int(port)), PATIENCE).close()
         ray.init(address=scheduler, logging_level="ERROR")

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import io
+import shutil
+import subprocess
+import sys
 
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.animation import AbstractMovieWriter, writers
+from matplotlib.animation import AbstractMovieWriter
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from PIL import Image
 
 import optcore as oc
 from optcore.animation import descent_animation, fit_animation, frame_steps, save_animation
-from optcore.plot_runs import history_curves, sweep_map, trajectories
+from optcore.plot_runs import history_curves, sweep_map, sweep_points, trajectories
 from optcore.problems import PROBLEMS, from_expression
 
 NAN, INF = float("nan"), float("inf")
@@ -413,10 +416,44 @@ def test_a_gif(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.GIF"]
 
 
-@pytest.mark.skipif(not writers.is_available("ffmpeg"), reason="ffmpeg is not installed")
-def test_a_film(tmp_path):
-    save_animation(small(), tmp_path / "a.mp4")
-    assert b"ftyp" in (tmp_path / "a.mp4").read_bytes()[:12]
+@pytest.fixture
+def ffmpeg(tmp_path, monkeypatch):
+    """The program, found on the search path or through matplotlib's own setting, which names one that is not there."""
+    program = shutil.which("ffmpeg")
+    if program is None:
+        imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="there is no ffmpeg")
+        program = imageio_ffmpeg.get_ffmpeg_exe()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with matplotlib.rc_context({"animation.ffmpeg_path": program}):
+        yield program
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "webm"])
+def test_a_film(tmp_path, ffmpeg, suffix):
+    ax = Figure(figsize=(2.01, 1.51)).subplots()  # whose pixels are not even numbers, which a codec wants
+    run = np.linspace(0, 1, 9)[:, None]
+    animation = fit_animation([0.0, 1.0], [0.0, 1.0], lambda p, x: p[0] * x, run, ax, frames=4)
+    (tmp_path / "made").mkdir()
+    save_animation(animation, tmp_path / "made" / f"a.{suffix}", dpi=100, fps=5)
+    assert [path.name for path in (tmp_path / "made").iterdir()] == [f"a.{suffix}"]
+    (tmp_path / "read").mkdir()
+    # Each frame once, whatever the clock of the film says.
+    command = [
+        ffmpeg,
+        "-i",
+        tmp_path / "made" / f"a.{suffix}",
+        "-fps_mode",
+        "passthrough",
+        tmp_path / "read" / "%d.png",
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    frames = [Image.open(path) for path in sorted((tmp_path / "read").iterdir())]
+    assert len(frames) == 5  # the last one is shown twice
+    for frame in frames:
+        assert abs(frame.width - 201) <= 1
+        assert abs(frame.height - 151) <= 1
+        assert np.ptp(np.asarray(frame.convert("L"))) > 100  # black lines on white
+        frame.close()
 
 
 def test_without_ffmpeg(tmp_path, monkeypatch):
@@ -426,6 +463,7 @@ def test_without_ffmpeg(tmp_path, monkeypatch):
         with pytest.raises(RuntimeError) as caught:
             save_animation(animation, tmp_path / f"a.{suffix}")
         assert f".{suffix} needs the program ffmpeg" in str(caught.value)
+        assert "pip install imageio-ffmpeg" in str(caught.value)
         assert ".gif needs no other program" in str(caught.value)
     assert not list(tmp_path.iterdir())
     save_animation(animation, tmp_path / "a.gif")
@@ -497,9 +535,6 @@ def test_descents_that_are_refused():
 
 
 def test_matplotlib_is_imported_when_something_is_drawn():
-    import subprocess
-    import sys
-
     code = "import optcore.animation, optcore.plot_runs, sys; sys.exit('matplotlib' in sys.modules)"
     assert matplotlib is not None
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -43,10 +44,11 @@ def process(fitted, X, y):
 
 
 @pytest.fixture
-def two_workers():
+def two_workers(monkeypatch):
     from ray.util.joblib import register_ray
 
-    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # what is scored with
+    ray.init("local", num_cpus=2, include_dashboard=False, logging_level="ERROR")
     register_ray()
     with joblib.parallel_config(backend="ray", n_jobs=-1):
         yield
