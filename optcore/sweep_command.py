@@ -216,7 +216,14 @@ def sweep(
         raise typer.Exit(1)
 
 
-LOSSES = ("TerminatedWorkerError", "BrokenProcessPool", "KilledWorker", "CancelledError", "FutureCancelledError")
+LOSSES = (
+    "TerminatedWorkerError",
+    "BrokenProcessPool",
+    "KilledWorker",
+    "CancelledError",
+    "FutureCancelledError",
+    "ActorDiedError",
+)
 """What says that workers were lost, in packages that need not be installed."""
 
 
@@ -613,15 +620,11 @@ def save_scores(done: Any, scoring: str, path: Path) -> None:
     floor = floor_of(scores)
     figure = Figure(figsize=(8, 5), layout="constrained")
     if ranges or len(varied) < 2:
-        some = [
-            {"": "", **{name: shown(value) if value is None else value for name, value in each.items()}}
-            for each in params
-        ]
         drawn = ranges or list(varied) or [""]
         groups = "optimizer" if ranges and "optimizer" in varied else None
         axes = figure.subplots(1, len(drawn), sharey=True, squeeze=False)[0]
         for ax, name in zip(axes, drawn, strict=True):
-            results = {"params": some, scoring: scores}
+            results = {"params": [{"": "", **each} for each in params], scoring: scores}
             sweep_points(results, ax, parameter=name, groups=groups, score=scoring, floor=floor)
             ax.label_outer()
     else:

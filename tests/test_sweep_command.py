@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import joblib
 import numpy as np
@@ -17,12 +18,15 @@ import pytest
 from scipy.stats import loguniform
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.metrics import get_scorer, get_scorer_names
 from sklearn.model_selection import GridSearchCV, KFold, RandomizedSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from support import command_line
 
 from optcore import CATALOGUE, sweep_command
+from optcore.data import Data
 from optcore.estimators import LinearClassifier, LinearRegressor, MLPClassifier
 from optcore.sweep import sweep
 
@@ -404,6 +408,29 @@ def test_ctrl_c_keeps_what_was_done(tmp_path):
     assert 12 <= int(re.search(r"\d+", errors)[0]) < 150
 
 
+@pytest.mark.parametrize("classes", [None, ("a", "b", "c"), (0, 1)])
+def test_no_score_is_refused_that_a_model_can_have(classes):
+    """Whoever refuses before the work must be sure. A model of scikit-learn says what can be had."""
+    bundled = load_diabetes() if classes is None else load_iris() if len(classes) == 3 else load_breast_cancer()
+    columns = tuple(map(str, range(bundled.data.shape[1])))
+    data = Data("t", "y", columns, bundled.data, bundled.target.astype(float), classes)
+    y = sweep_command.labels(data)
+    fitted = make_pipeline(StandardScaler(), LinearRegression() if classes is None else LogisticRegression())
+    fitted.fit(data.x, y)
+    accepted = []
+    for name in get_scorer_names():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                score = get_scorer(name)(fitted, data.x, y)
+            except (ValueError, TypeError, AttributeError):
+                continue
+        if np.isfinite(score):
+            assert sweep_command.scoring_name(name, data) == name
+            accepted.append(name)
+    assert len(accepted) > 15
+
+
 # ---------------------------------------------------------------------------- mistakes
 
 MISTAKES = {
@@ -487,12 +514,10 @@ def test_a_failure_that_no_rate_mends(cli):
     assert "Failed: the only setting.\nThe first: ValueError: " in output
 
 
-def test_workers_that_are_lost(cli, monkeypatch):
-    class TerminatedWorkerError(Exception):
-        pass
-
+@pytest.mark.parametrize("name", sweep_command.LOSSES)
+def test_workers_that_are_lost(name, cli, monkeypatch):
     def lost(*args, **options):
-        raise TerminatedWorkerError("A worker was\nkilled")
+        raise type(name, (Exception,), {})("A worker was\nkilled")
 
     monkeypatch.setattr("optcore.sweep.sweep", lost)
     code, output = cli("diabetes", "--results", "results.jsonl")
