@@ -523,7 +523,12 @@ def sweep_points(
         ax.set_ylim(bottom=floor)
     for some, marker, label in ((low, "v", "worse than the axis shows"), (~good, "x", "diverged")):
         if some.any():
-            at_the_edge = {"transform": ax.get_xaxis_transform(), "clip_on": False, "markersize": 8, "zorder": 3}
+            at_the_edge: dict[str, Any] = {
+                "transform": ax.get_xaxis_transform(),
+                "clip_on": False,
+                "markersize": 8,
+                "zorder": 3,
+            }
             ax.plot(x[some], np.zeros(some.sum()), marker, color="black", label=label, **at_the_edge)
     ax.set(xlabel=parameter, ylabel=name or score)
     ax.grid(alpha=0.3)
@@ -553,9 +558,9 @@ def table_of(
     """Names, values and a masked table of what scikit-learn calls ``cv_results_``."""
     params, values = params_and_scores(results, score, {"rows": rows, "columns": columns})
     kept = [list(dict.fromkeys(each[name] for each in params)) for name in (rows, columns)]
-    for each in kept:
-        if all(isinstance(value, (int, float)) for value in each):
-            each.sort()
+    for ticks in kept:
+        if all(isinstance(tick, (int, float)) for tick in ticks):
+            ticks.sort()
     table = np.ma.masked_all((len(kept[0]), len(kept[1])))
     for each, value in zip(params, values, strict=True):
         place = kept[0].index(each[rows]), kept[1].index(each[columns])

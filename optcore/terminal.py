@@ -50,11 +50,11 @@ def check_picture_format(path: Path | None) -> None:
 
 
 def print_whole(console: Console, table: Table) -> None:
-    """Prints a table as wide as it is: a narrow terminal breaks its lines, and what is piped loses nothing."""
+    """Prints a table and cuts off nothing: where it does not fit, the terminal breaks its lines."""
     from rich.measure import Measurement
 
     before = console.width
     console.width = 1000
-    console.width = max(before, Measurement.get(console, console.options, table).maximum)
+    console.width = max(before, Measurement.get(console, console.options, table).minimum)
     console.print(table)
     console.width = before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import subprocess
 import sys
@@ -538,6 +539,17 @@ def test_without_ffmpeg(tmp_path, monkeypatch):
         assert ".gif needs no other program" in str(caught.value)
     assert not list(tmp_path.iterdir())
     save_animation(animation, tmp_path / "a.gif")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the program is a script")
+def test_an_ffmpeg_that_fails(tmp_path):
+    program = tmp_path / "ffmpeg"
+    program.write_text("#!/bin/sh\ncat > /dev/null\necho version 9 >&2\necho no such codec >&2\nexit 3\n")
+    program.chmod(0o755)
+    with matplotlib.rc_context({"animation.ffmpeg_path": str(program)}), pytest.raises(RuntimeError) as caught:
+        save_animation(small(), tmp_path / "a.mp4")
+    assert str(caught.value) == f"ffmpeg could not write {str(tmp_path / 'a.mp4')!r}: no such codec"
+    assert [path.name for path in tmp_path.iterdir()] == ["ffmpeg"]
 
 
 def test_a_failure_leaves_the_old_file(tmp_path):
