@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,11 +39,15 @@ if TYPE_CHECKING:
 __all__ = ["descent_animation", "fit_animation", "save_animation"]
 
 CURVE = 200  # points of a fitted curve
+FFMPEG = (
+    "the program ffmpeg on the search path, or its place in matplotlib.rcParams['animation.ffmpeg_path'], such as "
+    "imageio_ffmpeg.get_ffmpeg_exe() of pip install imageio-ffmpeg"
+)
 WRITERS = {
     ".gif": ("pillow", "Pillow, which comes with matplotlib: pip install pillow"),
-    ".mp4": ("ffmpeg", "the program ffmpeg on the search path"),
-    ".mov": ("ffmpeg", "the program ffmpeg on the search path"),
-    ".webm": ("ffmpeg", "the program ffmpeg on the search path"),
+    ".mp4": ("ffmpeg", FFMPEG),
+    ".mov": ("ffmpeg", FFMPEG),
+    ".webm": ("ffmpeg", FFMPEG),
 }
 """What writes a file of that suffix, and how to get it."""
 
@@ -239,10 +244,11 @@ def save_animation(
     ValueError
         The suffix is another one, or fps or dpi are not above 0.
     RuntimeError
-        What writes such files is not installed; the message says what is missing.
+        What writes such files is not installed, or fails; the message says what is missing, or what ffmpeg said.
     OSError
         The file cannot be written.
     """
+    from matplotlib import rcParams
     from matplotlib.animation import Animation, writers
 
     if not isinstance(animation, Animation):
@@ -269,9 +275,14 @@ def save_animation(
         if bar is not None:
             bar.update(frame + 1 - bar.n)
 
+    # What all players take. By default newer versions of ffmpeg choose one for webm that its own encoder refuses.
+    film = [*rcParams["animation.ffmpeg_args"], "-pix_fmt", "yuv420p"] if writer == "ffmpeg" else None
     try:
-        animation.save(temporary, writer=writer, fps=fps, dpi=dpi, progress_callback=progress)  # type: ignore[arg-type]
+        animation.save(temporary, writer=writer, fps=fps, dpi=dpi, extra_args=film, progress_callback=progress)  # type: ignore[arg-type]
         os.replace(temporary, path)
+    except subprocess.CalledProcessError as error:
+        reason = (error.stderr or "").strip().rpartition("\n")[2] or f"it ended with {error.returncode}"
+        raise RuntimeError(f"ffmpeg could not write {str(path)!r}: {reason}") from error
     finally:
         temporary.unlink(missing_ok=True)
         if bar is not None:

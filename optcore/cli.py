@@ -20,7 +20,7 @@ try:
     import typer
 
     from optcore.sweep_command import sweep
-    from optcore.terminal import check_folder, check_picture_format, fail, not_written, parse_number
+    from optcore.terminal import check_folder, check_picture_format, fail, not_written, parse_number, print_whole
 except ModuleNotFoundError as error:
     raise SystemExit(INSTALL.format(error.name)) from None
 
@@ -337,7 +337,7 @@ def show(console: Console, comparison: Comparison) -> None:
             style="bold" if run.losses[-1] == lowest else None,
         )
     console.print()
-    console.print(table)
+    print_whole(console, table)
     console.print()
     console.print(
         f"Best known {'training ' if task.rows else ''}loss: {comparison.best_known_loss:.5g}, {comparison.how_known}. "

@@ -20,6 +20,7 @@ from optcore.domains import MAX, NOT_NEGATIVE, nearest
 from optcore.optimizer import CATALOGUE, Optimizer
 from optcore.schedules import Schedule
 from optcore.tasks import Task, load_task
+from optcore.threads import one_thread
 
 __all__ = ["Comparison", "Contender", "Row", "Run", "Settings", "compare"]
 
@@ -30,6 +31,14 @@ CHUNK = 10**6  # values of a schedule at a time
 LOWEST = -1e200  # no loss that has a minimum falls below it
 FULL_BATCH = ("rprop",)  # compares the signs of successive gradients, which has no meaning between two batches
 CONSTANT_RATE = ("rprop",)  # lr is its first step size alone
+
+
+def in_catalogue(names: Sequence[str]) -> list[str]:
+    """Names of optimizers in the order of the catalogue; ValueError where it lacks one."""
+    for name in names:
+        if name not in CATALOGUE:
+            raise ValueError(f"there is no optimizer {name!r}{nearest(name, list(CATALOGUE))}")
+    return [name for name in CATALOGUE if name in names]
 
 
 @dataclass(frozen=True)
@@ -73,9 +82,7 @@ class Settings:
                 f"schedule must be a function of time, such as Cosine(1.0, steps=1000), or None, got {self.schedule!r}"
                 "; Plateau and BackOff follow the losses of one run, so that they are no shape for all"
             )
-        for name in self.optimizers:
-            if name not in CATALOGUE:
-                raise ValueError(f"there is no optimizer {name!r}{nearest(name, list(CATALOGUE))}")
+        in_catalogue(self.optimizers)
         for rate in self.rates:
             if not 0 < rate < math.inf:
                 raise ValueError(f"a learning rate must be a finite number > 0, got {rate!r}")
@@ -165,15 +172,14 @@ def contenders(task: Task, settings: Settings) -> list[Contender]:
         1.0 if settings.schedule is None else lowest_value(settings.schedule, settings, count_steps(task, settings))
     )
     found = []
-    for name, cls in CATALOGUE.items():
-        if name in settings.optimizers:
-            full = name in FULL_BATCH and bool(task.rows)
-            # ftrl divides by its lr
-            constant = name in CONSTANT_RATE or (lowest == 0 and cls.domains.get("lr", NOT_NEGATIVE).low > 0)
-            schedule = None if constant else settings.schedule
-            found.append(Contender(f"{name}, full batch" if full else name, cls, full_batch=full, schedule=schedule))
-            if cls.lookahead is not Optimizer.lookahead:
-                found.append(Contender(f"{name}, look-ahead", cls, lookahead=True, schedule=schedule))
+    for name in in_catalogue(settings.optimizers):
+        cls, full = CATALOGUE[name], name in FULL_BATCH and bool(task.rows)
+        # ftrl divides by its lr
+        constant = name in CONSTANT_RATE or (lowest == 0 and cls.domains.get("lr", NOT_NEGATIVE).low > 0)
+        schedule = None if constant else settings.schedule
+        found.append(Contender(f"{name}, full batch" if full else name, cls, full_batch=full, schedule=schedule))
+        if cls.lookahead is not Optimizer.lookahead:
+            found.append(Contender(f"{name}, look-ahead", cls, lookahead=True, schedule=schedule))
     return found
 
 
@@ -284,16 +290,13 @@ def silent(share: float) -> None:
 
 def runs(task: Task, settings: Settings, progress: Callable[[float], Any] = silent) -> Iterator[Run]:
     """All runs, each when it is finished. ``progress`` is called with the share of the whole that has been done."""
-    from threadpoolctl import ThreadpoolController  # scikit-learn needs it, too
-
-    pools = ThreadpoolController()
     pairs = list(itertools.product(contenders(task, settings), settings.rates))
     for done, (contender, lr) in enumerate(pairs):
 
         def inner(share: float, done: int = done) -> None:
             progress((done + share) / len(pairs))
 
-        with pools.limit(limits=1):  # the products of matrices are so small that threads would wait for each other
+        with one_thread():  # the products of matrices are so small that threads would wait for each other
             run = train(task, contender, lr, settings, inner)
         yield run
 

@@ -29,10 +29,18 @@ __all__ = [
 ]
 
 FEWEST_ROWS = 10
+MOST_NUMBERS = 20  # different whole numbers that may be classes, with ten times as many rows
+SHOWN = 5  # classes that are named
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
-
-
 PARQUET = (".parquet", ".pq")
+KINDS = ("auto", "regression", "classification")
+"""What a target may be taken for."""
+ADVICE = {
+    "binary": "a target has numbers or two classes (optcore sweep takes more)",
+    "auto": "a target has numbers, or classes, as --task classification would take these",
+    "regression": "--task regression needs numbers",
+}
+"""What is said of a target that is not all numbers."""
 
 
 class DataError(ValueError):
@@ -41,14 +49,24 @@ class DataError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """A table of numbers and the column to be predicted; classes, if there are two, are 0 and 1 in it."""
+    """A table of numbers and the column to be predicted; for classes y has their places, 0.0, 1.0 and so on."""
 
     name: str
     target: str
     columns: tuple[str, ...]
     x: np.ndarray
     y: np.ndarray
-    classes: tuple[str, str] | None = None
+    classes: tuple[Any, ...] | None = None
+    """What the target has in the file: text, whole numbers, or True and False."""
+
+    @property
+    def kind(self) -> str:
+        """The target in words."""
+        if self.classes is None:
+            return "a number"
+        if len(self.classes) > SHOWN:
+            return f"one of {len(self.classes)} classes: {', '.join(map(str, self.classes[:SHOWN]))}, ..."
+        return f"{', '.join(map(str, self.classes[:-1]))} or {self.classes[-1]}"
 
 
 def diabetes() -> Data:
@@ -96,23 +114,28 @@ def sparse_linear() -> Data:
     return Data("sparse_linear", "kind", tuple(f"word{i}" for i in range(400)), x, y.astype(float), ("0", "1"))
 
 
-def load_file(path: Path, target: str | None) -> Data:
-    """Reads a Parquet file if its name says so, else a CSV file."""
-    return (load_parquet if path.suffix.lower() in PARQUET else load_csv)(path, target)
+def load_file(path: Path, target: str | None, kind: str = "binary") -> Data:
+    """Reads a Parquet file if its name says so, else a CSV file.
+
+    ``kind`` says what the target is: "regression", "classification", or by its values. "binary": two different ones
+    are classes, all else are numbers. "auto": also text, and whole numbers of which at most ``MOST_NUMBERS`` differ, in
+    ten times as many rows.
+    """
+    return (load_parquet if path.suffix.lower() in PARQUET else load_csv)(path, target, kind)
 
 
-def load_csv(path: Path, target: str | None) -> Data:
-    """Reads and checks a CSV file: UTF-8, commas, a header. Empty lines are skipped.
+def load_csv(path: Path, target: str | None, kind: str = "binary") -> Data:
+    """Reads and checks a CSV file: UTF-8, commas, a header. Empty lines are skipped. ``kind`` is as for load_file.
 
     DataError says what cannot be used and where: the line, counted from 1 as editors do, and the column or cell.
     """
     skipped, columns = header(path)
     check_target(path, columns, target)
     frame = csv_table(path, skipped, columns, target)
-    return from_frame(path, frame, target, lambda row, column: locate(path, skipped, columns, row, column))
+    return from_frame(path, frame, target, kind, lambda row, column: locate(path, skipped, columns, row, column))
 
 
-def load_parquet(path: Path, target: str | None) -> Data:
+def load_parquet(path: Path, target: str | None, kind: str = "binary") -> Data:
     """Reads and checks a Parquet file, which takes pyarrow. DataError says what cannot be used and where."""
     import pandas
     import pyarrow
@@ -123,7 +146,7 @@ def load_parquet(path: Path, target: str | None) -> Data:
         raise DataError(f"{path} is not a Parquet file: {' '.join(str(error).split())}") from error
     frame = frame.set_axis([str(column) for column in frame.columns], axis=1).reset_index(drop=True)
     check_target(path, list(frame.columns), target)
-    return from_frame(path, frame, target, lambda row, column: f"row {row + 1}, column {column!r}")
+    return from_frame(path, frame, target, kind, lambda row, column: f"row {row + 1}, column {column!r}")
 
 
 def check_target(path: Path, columns: Sequence[str], target: str | None) -> None:
@@ -256,8 +279,10 @@ def locate(path: Path, skipped: int, columns: list[str], row: int | None = None,
 # ---------------------------------------------------------------------------- tables
 
 
-def from_frame(path: Path, frame: Any, target: Any, place: Callable[[int, str], str]) -> Data:
+def from_frame(path: Path, frame: Any, target: Any, kind: str, place: Callable[[int, str], str]) -> Data:
     """Checks a table. ``place`` says where the row of a number and the column of a name are."""
+    import pandas
+
     missing = frame.isna().to_numpy()
     if missing.any():
         frame = frame[~missing.all(axis=1)]
@@ -271,8 +296,6 @@ def from_frame(path: Path, frame: Any, target: Any, place: Callable[[int, str], 
 
     def numbers(column: str, advice: str) -> np.ndarray:
         """A column as float64; DataError at the first cell that is no number."""
-        import pandas
-
         cells = frame[column]
         if cells.dtype.kind in "mM":
             raise DataError(f"{path}, column {column!r}: {cells.dtype} are not numbers; {advice}")
@@ -286,19 +309,46 @@ def from_frame(path: Path, frame: Any, target: Any, place: Callable[[int, str], 
             raise DataError(f"{path}, {place(frame.index[row], column)}: {what}")
         return values
 
-    labels, classes = frame[target], None
+    labels = frame[target]
     if labels.nunique() == 1:
         raise DataError(f"{path}: the target {target!r} is {labels.iloc[0]} in every row; there is nothing to predict")
-    if labels.nunique() == 2:
-        labels = labels if labels.dtype.kind in "iuf" else labels.astype(str)
-        counts = labels.value_counts()
-        if counts.min() < 2:
-            raise DataError(f"{path}: {target!r} is {counts.idxmin()} in one row only; a class needs at least 2")
-        y, classes = (labels == labels.max()).to_numpy(np.float64), (str(labels.min()), str(labels.max()))
+    classes = None
+    if are_classes(labels, kind):
+        y, classes = places(path, target, labels)
     else:
-        y = numbers(target, "a target has numbers or two classes")
+        y = numbers(target, ADVICE[kind])
     columns = [column for column in frame.columns if column != target]
     x = np.empty((len(frame), len(columns)))
     for i, column in enumerate(columns):
         x[:, i] = numbers(column, "encode the column as numbers or leave it out")
     return Data(path.stem, target, tuple(columns), x, y, classes)
+
+
+def are_classes(labels: Any, kind: str) -> bool:
+    """Whether a column has classes, as ``load_file`` says."""
+    import pandas
+
+    count = labels.nunique()
+    if kind in ("regression", "classification"):
+        return kind == "classification"
+    if count == 2 or kind == "binary":
+        return count == 2
+    if labels.dtype.kind in "iuf":
+        return count <= MOST_NUMBERS and 10 * count <= len(labels) and bool((labels % 1 == 0).all())
+    # Where most cells are numbers, the others are mistakes.
+    return labels.dtype.kind not in "mM" and bool(pandas.to_numeric(labels, errors="coerce").isna().mean() > 0.5)
+
+
+def places(path: Path, target: str, labels: Any) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """The place of each label among the classes, and the classes, in rising order."""
+    if labels.dtype.kind not in "iufb":
+        labels = labels.astype(str)
+    classes, y, counts = np.unique(labels.to_numpy(), return_inverse=True, return_counts=True)
+    if classes.dtype.kind == "f":  # as whole numbers are read beside empty lines; others are names
+        whole = (classes % 1 == 0).all() and abs(classes).max() < 2**53
+        classes = classes.astype(np.int64) if whole else classes.astype(str)
+    if counts.min() < 2:
+        rare = classes[counts.argmin()]
+        many = f"has {len(classes)} different values, and " if len(classes) > 2 else ""
+        raise DataError(f"{path}: {target!r} {many}is {rare} in one row only; a class needs at least 2")
+    return y.astype(np.float64), tuple(classes.tolist())

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
-__all__ = ["history_curves", "sweep_map", "trajectories"]
+__all__ = ["history_curves", "sweep_map", "sweep_points", "trajectories"]
 
 DECADES = 100.0  # from the smallest to the largest value, where an axis is logarithmic
 ROUNDING = 1e-9  # of the largest value: what is below 0 by less counts as 0
 MESH = 200  # points of a contour plot along an axis
 LEVELS = 14  # lines of a contour plot
+MARKERS = "os^DvP*"  # as many as colours
 QUANTITIES = {"loss": "loss", "gradient_norm": "largest element of the gradient", "lr": "learning rate"}
 """The columns of a history, and what the axis is called."""
 
@@ -359,7 +360,14 @@ def seen_points(points: NDArray[np.float64], corners: NDArray[np.float64]) -> tu
 
 
 def sweep_map(
-    scores: Any, ax: Axes | None = None, *, rows: Any, columns: Any, score: str = "mean_test_score", name: str = ""
+    scores: Any,
+    ax: Axes | None = None,
+    *,
+    rows: Any,
+    columns: Any,
+    score: str = "mean_test_score",
+    name: str = "",
+    floor: float | None = None,
 ) -> Axes:
     """What came of each pair of two hyper-parameters, as colours with numbers.
 
@@ -376,6 +384,8 @@ def sweep_map(
         Which scores of a mapping.
     name : str
         What the scores are, for the colour bar. ``score``, if it is missing and scores are a mapping.
+    floor : float, optional
+        Lower scores have the colour of this one, so that the others can be told apart.
 
     Returns
     -------
@@ -418,6 +428,8 @@ def sweep_map(
     log = spans_decades(seen)
     scale = seen[seen > 0] if log else seen
     low, high = (float(scale.min()), float(scale.max())) if len(scale) else (0.0, 1.0)
+    cut = floor is not None and low < floor < high
+    low = float(floor) if cut else low  # type: ignore[arg-type]
     norm = LogNorm(low, high) if log else Normalize(low, high)
     shades = np.where(good, np.maximum(values, low), np.nan)  # zero has the colour of the least that is above
     image = ax.imshow(np.ma.masked_invalid(shades), cmap="cividis", norm=norm, aspect="auto")
@@ -432,7 +444,95 @@ def sweep_map(
         axis.set_ticks(range(len(ticks)), [f"{tick:g}" if isinstance(tick, float) else str(tick) for tick in ticks])
         axis.set_label_text(label)
     if len(seen):
-        ax.figure.colorbar(image, ax=ax, label=name)
+        ax.figure.colorbar(image, ax=ax, label=name, extend="min" if cut else "neither")
+    return ax
+
+
+def sweep_points(
+    results: Mapping[str, Any],
+    ax: Axes | None = None,
+    *,
+    parameter: str,
+    groups: str | None = None,
+    score: str = "mean_test_score",
+    name: str = "",
+    floor: float | None = None,
+) -> Axes:
+    """Scores against one hyper-parameter, a point for each setting, as of a random search over a range.
+
+    Parameters
+    ----------
+    results : mapping
+        What searches of scikit-learn call ``cv_results_``: ``"params"``, a sequence of mappings, and the scores, of
+        which a NaN or infinite one is of a setting that diverged.
+    ax : matplotlib axes, optional
+        Where to draw; a new figure without it.
+    parameter : str
+        Along the axis, which is logarithmic where numbers span two decades. Where some are not numbers, all are text,
+        and None, as of a batch size, is "all".
+    groups : str, optional
+        A parameter whose values are told apart by colours and markers.
+    score : str
+        The name of the scores in the mapping.
+    name : str
+        What the axis of the scores is called; the name in the mapping without it.
+    floor : float, optional
+        Where the axis of the scores ends, so that those above can be told apart.
+
+    Returns
+    -------
+    matplotlib axes
+        With a line of markers for each group. At the lower edge, settings below the floor are triangles, and those
+        that diverged are crosses.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Scores or parameters are missing.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> results = {"params": [{"lr": 0.001}, {"lr": 0.02}, {"lr": 5.0}], "mean_test_score": [0.5, 0.7, np.nan]}
+    >>> ax = sweep_points(results, Figure().subplots(), parameter="lr", name="r2")
+    >>> ax.get_xscale(), [line.get_xdata().tolist() for line in ax.lines]
+    ('log', [[0.001, 0.02], [5.0]])
+    """
+    names = {"parameter": parameter} if groups is None else {"parameter": parameter, "groups": groups}
+    params, values = params_and_scores(results, score, names)
+    places: list[Any] = [each[parameter] for each in params]
+    ax = axes_or_new(ax)
+    if all(isinstance(place, (int, float)) for place in places):
+        x = np.array(places, np.float64)
+        if spans_decades(x):
+            ax.set_xscale("log")
+    else:
+        texts = ["all" if place is None else str(place) for place in places]
+        kinds = list(dict.fromkeys(texts))
+        x = np.array([kinds.index(text) for text in texts], np.float64)
+        ax.set_xticks(range(len(kinds)), kinds)
+    good = abs(values) <= LARGEST
+    low = good & (values < (-np.inf if floor is None else floor))
+    members = [None if groups is None else each[groups] for each in params]
+    for place, member in enumerate(dict.fromkeys(members)):
+        here = good & ~low & np.array([other == member for other in members])
+        label = "" if member is None else str(member)
+        marker = MARKERS[place % len(MARKERS)]
+        ax.plot(x[here], values[here], marker, color=COLOURS[place % len(COLOURS)], label=label, alpha=0.8)
+    if low.any():
+        ax.set_ylim(bottom=floor)
+    for some, marker, label in ((low, "v", "worse than the axis shows"), (~good, "x", "diverged")):
+        if some.any():
+            at_the_edge: dict[str, Any] = {
+                "transform": ax.get_xaxis_transform(),
+                "clip_on": False,
+                "markersize": 8,
+                "zorder": 3,
+            }
+            ax.plot(x[some], np.zeros(some.sum()), marker, color="black", label=label, **at_the_edge)
+    ax.set(xlabel=parameter, ylabel=name or score)
+    ax.grid(alpha=0.3)
+    legend_below(ax)
     return ax
 
 
@@ -456,22 +556,11 @@ def table_of(
     results: Mapping[str, Any], rows: Any, columns: Any, score: str
 ) -> tuple[tuple[str, list[Any]], tuple[str, list[Any]], Any]:
     """Names, values and a masked table of what scikit-learn calls ``cv_results_``."""
-    for key in ("params", score):
-        if key not in results:
-            raise ValueError(f"scores have no {key!r}{nearest(key, list(map(str, results)))}")
-    params, values = list(results["params"]), numbers(f"scores[{score!r}]", results[score], (1,))
-    if len(params) != len(values):
-        raise ValueError(f"scores have {len(params)} params and {len(values)} of {score}")
-    for argument, name in (("rows", rows), ("columns", columns)):
-        if not isinstance(name, str):
-            raise TypeError(f"{argument} must be the name of a parameter where scores are a mapping, got {name!r}")
-        for each in params:
-            if name not in each:
-                raise ValueError(f"{argument}: there is no parameter {name!r}{nearest(name, list(each))}")
+    params, values = params_and_scores(results, score, {"rows": rows, "columns": columns})
     kept = [list(dict.fromkeys(each[name] for each in params)) for name in (rows, columns)]
-    for each in kept:
-        if all(isinstance(value, (int, float)) for value in each):
-            each.sort()
+    for ticks in kept:
+        if all(isinstance(tick, (int, float)) for tick in ticks):
+            ticks.sort()
     table = np.ma.masked_all((len(kept[0]), len(kept[1])))
     for each, value in zip(params, values, strict=True):
         place = kept[0].index(each[rows]), kept[1].index(each[columns])
@@ -482,3 +571,24 @@ def table_of(
             )
         table[place] = value
     return (rows, kept[0]), (columns, kept[1]), table
+
+
+def params_and_scores(
+    results: Mapping[str, Any], score: str, names: Mapping[str, Any]
+) -> tuple[list[Mapping[str, Any]], NDArray[np.float64]]:
+    """What was tried and what came of it; the names, by argument, are parameters that all have."""
+    if not isinstance(results, Mapping):
+        raise TypeError(f"results must be a mapping, such as cv_results_ of a search, got {results!r:.200}")
+    for key in ("params", score):
+        if key not in results:
+            raise ValueError(f"scores have no {key!r}{nearest(key, list(map(str, results)))}")
+    params, values = list(results["params"]), numbers(f"scores[{score!r}]", results[score], (1,))
+    if len(params) != len(values):
+        raise ValueError(f"scores have {len(params)} params and {len(values)} of {score}")
+    for argument, name in names.items():
+        if not isinstance(name, str):
+            raise TypeError(f"{argument} must be the name of a parameter where scores are a mapping, got {name!r}")
+        for each in params:
+            if name not in each:
+                raise ValueError(f"{argument}: there is no parameter {name!r}{nearest(name, list(each))}")
+    return params, values

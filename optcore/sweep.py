@@ -39,7 +39,6 @@ try:
     from sklearn.metrics import check_scoring
     from sklearn.model_selection import check_cv, cross_validate
     from sklearn.utils import get_tags, indexable
-    from threadpoolctl import ThreadpoolController
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         f'optcore.sweep needs {error.name}; pip install "optcore[sklearn]"', name=error.name
@@ -47,6 +46,7 @@ except ModuleNotFoundError as error:
 
 import optcore
 from optcore.domains import nearest
+from optcore.threads import one_thread
 
 __all__ = ["Interrupted", "ResultsError", "sweep"]
 
@@ -69,39 +69,6 @@ class Interrupted(KeyboardInterrupt):
 
 
 # ---------------------------------------------------------------------------- one fit
-
-
-class OneThread:
-    """Limits BLAS and OpenMP to one thread while anybody is inside.
-
-    Workers may be threads of one process. The number of BLAS threads is the process's: if each set it back to what it
-    found, the first to leave would set it back for those who still compute. That of OpenMP is each thread's own.
-    """
-
-    def __init__(self) -> None:
-        self._lock, self._inside = threading.Lock(), 0
-        self._libraries: Any = None
-        self._blas: Any = None
-
-    @contextlib.contextmanager
-    def __call__(self) -> Iterator[None]:
-        with self._lock:
-            if self._libraries is None:  # looking for them takes milliseconds
-                self._libraries = ThreadpoolController()
-            if not self._inside:
-                self._blas = self._libraries.limit(limits=1, user_api="blas")
-            self._inside += 1
-        try:
-            with self._libraries.limit(limits=1, user_api="openmp"):
-                yield
-        finally:
-            with self._lock:
-                self._inside -= 1
-                if not self._inside:
-                    self._blas.restore_original_limits()
-
-
-one_thread = OneThread()
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,10 +141,10 @@ def finished(tasks: Sequence[Any], n_jobs: int | None) -> Iterator[tuple[str, di
             records = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")(tasks)
         yield from records
         return
-    parallel = joblib.Parallel(n_jobs=n_jobs)  # multiprocessing and Ray give lists only
-    size = 4 * joblib.effective_n_jobs(n_jobs)
-    for start in range(0, len(tasks), size):
-        yield from parallel(tasks[start : start + size])
+    with joblib.Parallel(n_jobs=n_jobs) as parallel:  # multiprocessing and Ray give lists only
+        size = 4 * joblib.effective_n_jobs(n_jobs)
+        for start in range(0, len(tasks), size):
+            yield from parallel(tasks[start : start + size])
 
 
 # ---------------------------------------------------------------------------- what was done

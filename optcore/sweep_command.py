@@ -7,16 +7,18 @@ import difflib
 import json
 import math
 import os
+import socket
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from optcore.domains import POSITIVE, check_choice, check_number, nearest
-from optcore.terminal import check_folder, check_picture_format, fail, not_written, parse_number
+from optcore.data import KINDS, MOST_NUMBERS
+from optcore.domains import NOT_NEGATIVE, POSITIVE, Domain, check_choice, check_number, nearest
+from optcore.terminal import check_folder, check_picture_format, fail, not_written, parse_number, print_whole
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +29,7 @@ __all__ = ["sweep"]
 
 BUNDLED = ("diabetes", "breast_cancer")
 SEARCHES, MODELS, BACKENDS = ("grid", "random", "halving"), ("linear", "mlp"), ("loky", "dask", "ray")
-SHOWN = 40  # settings in the table
+SHOWN, NAMED = 40, 10  # settings in the table, and below it
 PATIENCE = 10  # seconds for a scheduler to answer
 
 
@@ -42,17 +44,34 @@ def sweep(
     target: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="The column of the file that is to be predicted.")
     ] = None,
+    task: Annotated[
+        str,
+        typer.Option(
+            metavar="|".join(KINDS),
+            help="What the column has: numbers or classes. auto: text, two different values, and whole numbers of "
+            f"which at most {MOST_NUMBERS} differ in ten times as many rows are classes.",
+        ),
+    ] = "auto",
     model: Annotated[str, typer.Option(metavar="|".join(MODELS), help="What is trained.")] = "linear",
     hidden: Annotated[
         str | None, typer.Option(metavar="N,N,...", help="Units of each hidden layer of an mlp. Without it: 100.")
     ] = None,
     optimizers: Annotated[str, typer.Option(metavar="A,B,...", help="Names of optimizers to try.")] = "adam",
-    lr: Annotated[str, typer.Option(metavar="X,Y,...", help="Learning rates to try.")] = "0.0001,0.001,0.01,0.1",
+    lr: Annotated[
+        str,
+        typer.Option(
+            metavar="X,Y,...",
+            help="Learning rates to try; for --search random also a range, such as 1e-5:1e-1, in which all orders of "
+            "magnitude are as likely.",
+        ),
+    ] = "0.0001,0.001,0.01,0.1",
     batch_size: Annotated[
         str, typer.Option(metavar="N,N,...", help="Rows for a step, at most, to try; all: every row.")
     ] = "64",
     epochs: Annotated[str, typer.Option(metavar="N,N,...", help="Passes over the training rows to try.")] = "100",
-    l2: Annotated[str, typer.Option(metavar="X,Y,...", help="Penalties to try: l2/2 |w|^2.")] = "0",
+    l2: Annotated[
+        str, typer.Option(metavar="X,Y,...", help="Penalties to try, l2/2 |w|^2; or a range, as for --lr.")
+    ] = "0",
     search: Annotated[
         str,
         typer.Option(
@@ -68,7 +87,13 @@ def sweep(
         typer.Option(metavar="NAME", help="A score of scikit-learn. Without it: r2, or accuracy for classes."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of folds, batches, weights and samples.")] = 0,
-    jobs: Annotated[int, typer.Option(help="Processes at a time, each with one thread; -1: one for each core.")] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes at a time, each with one thread; -1: one for each core. Without it: 1, on Ray all cores; "
+            "Dask uses all."
+        ),
+    ] = None,
     backend: Annotated[
         str, typer.Option(metavar="|".join(BACKENDS), help="Where they run: here, or on a cluster.")
     ] = "loky",
@@ -94,6 +119,7 @@ def sweep(
 
     A saved model is a pickle: load only files that you trust, for loading can run any program.
     """
+    from optcore.compare import in_catalogue
     from optcore.data import DataError
     from optcore.sweep import Interrupted, ResultsError
     from optcore.sweep import sweep as run
@@ -102,15 +128,19 @@ def sweep(
         for name, value, accepted in (("--model", model, MODELS), ("--search", search, SEARCHES)):
             check_choice(name, value, accepted)
         check_choice("--backend", backend, BACKENDS)
+        check_choice("--task", task, KINDS)
         if jobs == 0:
             raise ValueError("--jobs must be at least 1, or -1 for one process on each core, got 0")
         swept: dict[str, list[Any]] = {
-            "optimizer": optimizer_names(optimizers),
-            "lr": [check_number("--lr", number, POSITIVE) for number in numbers("--lr", lr)],
+            "optimizer": in_catalogue(parts("--optimizers", optimizers)),
+            "lr": numbers("--lr", lr, POSITIVE),
             "batch_size": whole_numbers("--batch-size", batch_size, "all"),
             "epochs": whole_numbers("--epochs", epochs),
-            "l2": numbers("--l2", l2),
+            "l2": numbers("--l2", l2, NOT_NEGATIVE),
         }
+        for name in ("lr", "l2"):
+            if search != "random" and not isinstance(swept[name], list):
+                raise ValueError(f"--{name}: a range is for --search random; {search} needs values with commas between")
         if hidden is not None and model != "mlp":
             raise ValueError("--hidden is for --model mlp")
         layers = tuple(whole_numbers("--hidden", hidden or "100", ordered=False))
@@ -131,7 +161,7 @@ def sweep(
         check_folder(option, path)
     check_picture_format(save_plot)
     try:
-        table = load_table(data, target)
+        table = load_table(data, target, task)
         check_folds(table, folds)
         scoring = scoring_name(scoring, table)
         searching = search_of(table, model, layers, swept, search, samples, folds, scoring, seed, jobs)
@@ -142,7 +172,7 @@ def sweep(
     from tqdm import tqdm
 
     console = Console(highlight=False, markup=False)
-    introduce(console, table, searching, folds, seed)
+    introduce(console, table, searching, folds, seed, task == "auto")
     interrupted: Interrupted | None = None
     with tqdm(total=1, unit="fit", leave=False, disable=None) as bar:
 
@@ -153,7 +183,7 @@ def sweep(
         try:
             with cluster(backend, scheduler), warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # that nothing has a score is said below
-                done = run(searching, table.x, labels(table), results=results, progress=progress)
+                done = run(searching, columns(table), labels(table), results=results, progress=progress)
         except Interrupted as error:
             interrupted, done = error, error.search
         except KeyboardInterrupt:
@@ -181,11 +211,19 @@ def sweep(
     except OSError as error:
         not_written(error)
     if not hasattr(done, "best_params_"):
-        print("optcore: no setting has a score, so there is no best; lower --lr", file=sys.stderr)
+        advice = "; lower --lr" if any(failure.startswith("diverged") for failure in done.failures_) else ""
+        print(f"optcore: no setting has a score, so there is no best{advice}", file=sys.stderr)
         raise typer.Exit(1)
 
 
-LOSSES = ("TerminatedWorkerError", "BrokenProcessPool", "KilledWorker", "CancelledError", "FutureCancelledError")
+LOSSES = (
+    "TerminatedWorkerError",
+    "BrokenProcessPool",
+    "KilledWorker",
+    "CancelledError",
+    "FutureCancelledError",
+    "ActorDiedError",
+)
 """What says that workers were lost, in packages that need not be installed."""
 
 
@@ -207,15 +245,19 @@ def parts(option: str, text: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def numbers(option: str, text: str) -> list[float]:
-    """Finite numbers >= 0, from the smallest on."""
-    found = set()
-    for part in parts(option, text):
-        number = parse_number(option, part)
-        if not 0 <= number < math.inf:
-            raise ValueError(f"{option} takes finite numbers >= 0, got {part}")
-        found.add(number)
-    return sorted(found)
+def numbers(option: str, text: str, domain: Domain) -> Any:
+    """Numbers from the smallest on, or what draws them from a range, with even chances for their logarithms."""
+    if ":" not in text:
+        return sorted({check_number(option, parse_number(option, part), domain) for part in parts(option, text)})
+    try:
+        low, high = map(float, text.split(":"))
+    except ValueError:
+        low = high = math.nan
+    if not 0 < low < high < math.inf:
+        raise ValueError(f"{option} takes values with commas between, or one range LOW:HIGH above 0, got {text}")
+    from scipy.stats import loguniform
+
+    return loguniform(low, high)
 
 
 def whole_numbers(option: str, text: str, all_rows: str = "", ordered: bool = True) -> list[Any]:
@@ -229,24 +271,25 @@ def whole_numbers(option: str, text: str, all_rows: str = "", ordered: bool = Tr
     return (sorted(set(chosen)) if ordered else chosen) + [None] * (all_rows in found and bool(all_rows))
 
 
-def optimizer_names(text: str) -> list[str]:
-    from optcore import CATALOGUE
-
-    found = parts("--optimizers", text)
-    for name in found:
-        if name not in CATALOGUE:
-            raise ValueError(f"there is no optimizer {name!r}{nearest(name, list(CATALOGUE))}")
-    return [name for name in CATALOGUE if name in found]
-
-
 def scoring_name(given: str | None, data: Data) -> str:
-    from sklearn.metrics import get_scorer_names
+    """The name of a score that suits the target; ValueError where it does not."""
+    from sklearn.dummy import DummyClassifier, DummyRegressor
+    from sklearn.metrics import get_scorer, get_scorer_names
 
     if given is None:
         return "r2" if data.classes is None else "accuracy"
     if given not in get_scorer_names():
         known = get_scorer_names()
         raise ValueError(f"--scoring must be a name of scikit-learn's, got {given!r}{nearest(given, known)}")
+    y = labels(data)
+    dummy = DummyRegressor() if data.classes is None else DummyClassifier()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            get_scorer(given)(dummy.fit(data.x, y), data.x, y)
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"--scoring {given} is not for {data.target!r}, {data.kind}: {reason}") from None
     return given
 
 
@@ -266,8 +309,15 @@ def check_folds(data: Data, folds: int) -> None:
         )
 
 
+def columns(data: Data) -> Any:
+    """The table with the names of its columns, which the model keeps, and compares with those it is given later."""
+    import pandas
+
+    return pandas.DataFrame(data.x, columns=list(data.columns), copy=False)
+
+
 def labels(data: Data) -> Any:
-    """The target; of classes, their names, so that the model predicts names."""
+    """The target; of classes, what the file has, so that the model predicts it."""
     import numpy as np
 
     return data.y if data.classes is None else np.array(data.classes)[data.y.astype(int)]
@@ -283,7 +333,7 @@ def search_of(
     folds: int,
     scoring: str,
     seed: int,
-    jobs: int,
+    jobs: int | None,
 ) -> Any:
     """The search of scikit-learn that was asked for, with names of parameters as its model has them."""
     from sklearn.compose import TransformedTargetRegressor
@@ -297,13 +347,13 @@ def search_of(
     kind = "Regressor" if data.classes is None else "Classifier"
     cls = getattr(estimators, f"{'MLP' if model == 'mlp' else 'Linear'}{kind}")
     # A value that is not varied is a value of the model, and does not make the table wider.
-    fixed = {name: values[0] for name, values in swept.items() if len(values) == 1}
+    fixed = {name: values[0] for name, values in swept.items() if isinstance(values, list) and len(values) == 1}
     trained = cls(**({"hidden_layer_sizes": hidden} if model == "mlp" else {}), random_state=seed, **fixed)
     pipeline = Pipeline([("scale", StandardScaler()), ("model", trained)])
     prefix = "model__"
     if data.classes is None:
         pipeline, prefix = TransformedTargetRegressor(pipeline, transformer=StandardScaler()), "regressor__model__"
-    grid = {prefix + name: values for name, values in swept.items() if len(values) > 1}
+    grid = {prefix + name: values for name, values in swept.items() if name not in fixed}
     splitter = KFold if data.classes is None else StratifiedKFold
     shared = {
         "scoring": scoring,
@@ -313,8 +363,9 @@ def search_of(
     if search == "grid":
         return GridSearchCV(pipeline, grid, **shared)
     if search == "random":
-        count = min(samples, math.prod(map(len, grid.values())))
-        return RandomizedSearchCV(pipeline, grid, n_iter=count, random_state=seed, **shared)
+        if all(isinstance(values, list) for values in grid.values()):
+            samples = min(samples, math.prod(map(len, grid.values())))
+        return RandomizedSearchCV(pipeline, grid, n_iter=samples, random_state=seed, **shared)
     if not grid:
         raise ValueError("--search halving needs more than one setting to choose from")
     most = swept["epochs"][0]
@@ -323,19 +374,21 @@ def search_of(
     )
 
 
-def load_table(source: str, target: str | None) -> Data:
+def load_table(source: str, target: str | None, kind: str) -> Data:
     """A bundled data set by name, or a file."""
     from optcore import data
 
     if source in BUNDLED:
         if target is not None:
             raise data.DataError(f"--target is for files; {source} has its own target")
+        if kind != "auto":
+            raise data.DataError(f"--task is for files; {source} has its own target")
         return getattr(data, source)()
     if not Path(source).is_file():
         close = difflib.get_close_matches(source, BUNDLED, n=1)
         hint = f"; did you mean {close[0]}?" if close else f"; the bundled data sets are {' and '.join(BUNDLED)}"
         raise data.DataError(f"{source} is a folder" if Path(source).is_dir() else f"there is no file {source}{hint}")
-    return data.load_file(Path(source), target)
+    return data.load_file(Path(source), target, kind)
 
 
 @contextlib.contextmanager
@@ -367,8 +420,13 @@ def cluster(backend: str, scheduler: str | None) -> Iterator[None]:
     except ModuleNotFoundError:
         fail("--backend ray needs Ray; pip install ray")
     try:
-        ray.init(address=scheduler)
-    except ConnectionError as error:
+        # Without an address, Ray would look for the cluster that was started here last, if it is gone for minutes.
+        scheduler = scheduler or os.environ.get("RAY_ADDRESS", "local")
+        host, _, port = scheduler.removeprefix("ray://").rpartition(":")
+        if port.isdigit():  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), PATIENCE).close()
+        ray.init(address=scheduler, logging_level="ERROR")
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
         fail(f"--scheduler: {scheduler} does not answer: {' '.join(str(error).split())}")
     register_ray()
     try:
@@ -407,20 +465,22 @@ def order(done: Any) -> list[int]:
     return sorted(range(len(worth)), key=lambda i: (-rounds[i], -worth[i], i))
 
 
-def introduce(console: Console, data: Data, searching: Any, folds: int, seed: int) -> None:
+def introduce(console: Console, data: Data, searching: Any, folds: int, seed: int, guessed: bool) -> None:
     """What is going to be done."""
-    kind = "a number" if data.classes is None else f"{data.classes[0]} or {data.classes[1]}"
     params = searching.estimator.get_params()
-    varied = set(getattr(searching, "param_grid", None) or getattr(searching, "param_distributions", {}))
+    varied = set(offered(searching))
     if hasattr(searching, "resource"):
         varied.add(searching.resource)
     names = [name for name in params if short(name) in ("optimizer", "lr", "batch_size", "epochs", "l2")]
     fixed = {name: params[name] for name in names if name not in varied}
     trained = next(value for name, value in params.items() if short(name) == "model")
     console.print(
-        f"{data.name}: {data.target} ({kind}) from {len(data.columns)} columns; {len(data.y)} rows in {folds} folds, "
-        f"seed {seed}.\n{type(trained).__name__} with {setting_text(fixed) if fixed else 'varied settings'}."
+        f"{data.name}: {data.target} ({data.kind}) from {len(data.columns)} columns; {len(data.y)} rows in "
+        f"{folds} folds, seed {seed}.\n"
+        f"{type(trained).__name__} with {setting_text(fixed) if fixed else 'varied settings'}."
     )
+    if guessed and data.classes is not None and type(data.classes[0]) is int:
+        console.print(f"{data.target} is taken for classes; --task regression takes it for a number.")
 
 
 def show(console: Console, done: Any, scoring: str) -> None:
@@ -450,7 +510,7 @@ def show(console: Console, done: Any, scoring: str) -> None:
             ]
         table.add_row(*cells, *numbers_of, failure.partition(":")[0], style="bold" if i == best else None)
     console.print()
-    console.print(table)
+    print_whole(console, table)
     if len(rows) > SHOWN:
         console.print(f"and {len(rows) - SHOWN} more; --json has all.")
     console.print()
@@ -465,9 +525,10 @@ def show(console: Console, done: Any, scoring: str) -> None:
     for word in ("diverged", "failed"):
         some = [i for i in failed if done.failures_[i].startswith(word)]
         if some:
+            listed = [setting_text(results["params"][i]) for i in some[:NAMED]]
+            listed += [f"and {len(some) - NAMED} more"] * (len(some) > NAMED)
             console.print(
-                f"{word.capitalize()}: {'; '.join(setting_text(results['params'][i]) for i in some[:SHOWN])}."
-                f"\nThe first: {done.failures_[some[0]].partition(': ')[2]}"
+                f"{word.capitalize()}: {'; '.join(listed)}.\nThe first: {done.failures_[some[0]].partition(': ')[2]}"
             )
 
 
@@ -523,7 +584,7 @@ def save(
     if not hasattr(done, "best_estimator_"):
         return
     if picture is not None:
-        save_heat_map(done, scoring, picture)
+        save_scores(done, scoring, picture)
         console.print(f"Picture: {picture}", soft_wrap=True)
     if model is not None:
         import joblib
@@ -540,30 +601,63 @@ def save(
         console.print(f"Model: {model}, for joblib.load; a pickle, to be loaded only by who trusts it", soft_wrap=True)
 
 
-def save_heat_map(done: Any, scoring: str, path: Path) -> None:
-    """The best score for each pair of values of the two parameters that were varied most, as a picture."""
+def save_scores(done: Any, scoring: str, path: Path) -> None:
+    """A picture of the scores.
+
+    Where two parameters or more have lists of values, those with most of them make a map, with the best score for each
+    pair. A single one, and ranges, are axes.
+    """
     import numpy as np
     from matplotlib.figure import Figure
 
-    from optcore.plot_runs import sweep_map
+    from optcore.plot_runs import sweep_map, sweep_points
 
-    results = done.cv_results_
-    varied: dict[str, list[Any]] = {}
-    for params in results["params"]:
-        for name, value in params.items():
-            values = varied.setdefault(name, [])
-            if value not in values:
-                values.append(value)
-    first, second, *_ = [*sorted(varied, key=lambda name: -len(varied[name])), "", ""]  # there may be but one, or none
-    varied[""] = [None]
-    scores = np.ma.masked_all((len(varied[second]), len(varied[first])))
-    for params, score in zip(results["params"], results["mean_test_score"], strict=True):
-        place = varied[second].index(params.get(second)), varied[first].index(params.get(first))
-        scores[place] = score if scores.mask[place] else np.fmax(scores[place], score)
-    rows, columns = (
-        (short(name), [shown(value) if name else "" for value in varied[name]]) for name in (second, first)
-    )
+    params = [{short(name): value for name, value in each.items()} for each in done.cv_results_["params"]]
+    scores = done.cv_results_["mean_test_score"]
+    names = dict.fromkeys(name for each in params for name in each)
+    varied = {name: ordered({each.get(name): None for each in params}) for name in names}
+    ranges = [short(name) for name, values in offered(done).items() if not isinstance(values, list)]
+    floor = floor_of(scores)
     figure = Figure(figsize=(8, 5), layout="constrained")
-    ax = sweep_map(scores, figure.subplots(), rows=rows, columns=columns, name=scoring)
-    ax.set_title(f"{scoring}, the best of all other settings")
+    if ranges or len(varied) < 2:
+        drawn = ranges or list(varied) or [""]
+        groups = "optimizer" if ranges and "optimizer" in varied else None
+        axes = figure.subplots(1, len(drawn), sharey=True, squeeze=False)[0]
+        for ax, name in zip(axes, drawn, strict=True):
+            results = {"params": [{"": "", **each} for each in params], scoring: scores}
+            sweep_points(results, ax, parameter=name, groups=groups, score=scoring, floor=floor)
+            ax.label_outer()
+    else:
+        first, second, *others = sorted(varied, key=lambda name: -len(varied[name]))
+        table = np.ma.masked_all((len(varied[second]), len(varied[first])))
+        for each, score in zip(params, scores, strict=True):
+            place = varied[second].index(each.get(second)), varied[first].index(each.get(first))
+            table[place] = score if table.mask[place] else np.fmax(table[place], score)
+        rows, columns = ((name, [shown(value) for value in varied[name]]) for name in (second, first))
+        ax = sweep_map(table, figure.subplots(), rows=rows, columns=columns, name=scoring, floor=floor)
+        ax.set_title(f"{scoring}, the best over {', '.join(others)}" if others else "")
     figure.savefig(path, dpi=150)
+
+
+def floor_of(scores: Any) -> float | None:
+    """Where scores span decades below the best: which of them need no colour of their own."""
+    import numpy as np
+
+    found = scores[np.isfinite(scores)]
+    if not len(found):
+        return None
+    best, good = found.max(), np.quantile(found, 0.75)
+    return best - 6 * (best - good) if best - found.min() > 100 * (best - good) > 0 else None
+
+
+def ordered(values: Iterable[Any]) -> list[Any]:
+    """Numbers from the smallest on, then None; text as it comes."""
+    found = list(values)
+    if any(isinstance(value, str) for value in found):
+        return found
+    return sorted(found, key=lambda value: math.inf if value is None else value)
+
+
+def offered(searching: Any) -> dict[str, Any]:
+    """What a search chooses from, by the names of parameters."""
+    return getattr(searching, "param_grid", None) or getattr(searching, "param_distributions", {})

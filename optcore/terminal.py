@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-__all__ = ["check_folder", "check_picture_format", "fail", "not_written", "parse_number"]
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+__all__ = ["check_folder", "check_picture_format", "fail", "not_written", "parse_number", "print_whole"]
 
 
 def fail(message: object) -> NoReturn:
@@ -43,3 +47,14 @@ def check_picture_format(path: Path | None) -> None:
     formats = FigureCanvasBase.get_supported_filetypes()
     if path is not None and path.suffix[1:].lower() not in formats:
         fail(f"--save-plot: {path} must end in one of {', '.join('.' + name for name in formats)}")
+
+
+def print_whole(console: Console, table: Table) -> None:
+    """Prints a table and cuts off nothing: where it does not fit, the terminal breaks its lines."""
+    from rich.measure import Measurement
+
+    before = console.width
+    console.width = 1000
+    console.width = max(before, Measurement.get(console, console.options, table).minimum)
+    console.print(table)
+    console.width = before

@@ -434,13 +434,14 @@ def test_a_csv_is_the_data_set_it_was_written_from(tmp_path):
     assert np.array_equal(found.y, bundled.y)
 
 
-@pytest.mark.parametrize("names", [("malignant", "safe"), ("2", "10"), ("-0.5", "1e3"), ("False", "True")])
+@pytest.mark.parametrize("names", [("malignant", "safe"), (2, 10), (-0.5, 1e3), (2.5, 10.5), (False, True)])
 def test_two_values_are_classes(tmp_path, names):
     data = load_breast_cancer()
     rows = [[*x, names[y]] for x, y in zip(data.data, data.target, strict=True)]
     found = load_csv(write_csv(tmp_path / "c.csv", [*map(str, range(30)), "kind"], rows), "kind")
     assert np.array_equal(found.y, data.target)
-    assert found.classes == (names if names[0] != "-0.5" else ("-0.5", "1000.0"))
+    assert found.classes == (tuple(map(str, names)) if isinstance(names[0], float) else names)
+    assert {type(name) for name in found.classes} == {str if isinstance(names[0], float) else type(names[0])}
     assert np.array_equal(found.x, data.data)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import tracemalloc
+from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
 import pandas
@@ -14,7 +16,7 @@ from typer.testing import CliRunner
 
 from optcore.cli import app
 from optcore.compare import Settings, runs, summary
-from optcore.data import DataError, load_csv, load_parquet
+from optcore.data import DataError, load_csv, load_file, load_parquet
 from optcore.tasks import MANY_ROWS, load_task
 
 ROWS = [f"{i},{i % 7},{i * i % 11}" for i in range(40)]
@@ -92,6 +94,58 @@ def test_a_class_is_one_class_in_all_pieces(tmp_path):
     data = load_csv(tmp_path / "t.csv", "y")
     assert data.classes == ("01", "x")
     assert data.y.sum() == 10
+
+
+@pytest.mark.parametrize(
+    ("cells", "classes"),
+    [
+        ([f"{i % 3}" for i in range(40)], (0, 1, 2)),
+        ([f"{i % 3}.0" for i in range(40)], (0, 1, 2)),
+        ([f"{i % 20 - 5}" for i in range(200)], tuple(range(-5, 15))),
+        ([f"{i % 21}" for i in range(300)], None),  # more than 20 differ
+        ([f"{i % 5}" for i in range(49)], None),  # fewer than ten rows for each
+        ([f"{i % 3 / 2}" for i in range(40)], None),
+        (["abc"[i % 3] for i in range(40)], ("a", "b", "c")),
+        (["12x"[i % 3] for i in range(39)], None),  # most are numbers: x is a mistake
+        ([f"{i % 30 // 2}" for i in range(300)], tuple(range(15))),
+    ],
+)
+def test_what_a_target_is_taken_for(tmp_path, cells, classes):
+    rows = [f"{i},{i % 7},{cell}" for i, cell in enumerate(cells)]
+    path = tmp_path / "t.csv"
+    path.write_text(text_of([*rows[:5], "", *rows[5:]]))
+    if classes is None and "x" in cells:
+        with pytest.raises(
+            DataError, match=r"line 4, column 'y': 'x' is not a number; a target has numbers, or classes"
+        ):
+            load_file(path, "y", "auto")
+        assert load_file(path, "y", "classification").classes == ("1", "2", "x")
+        return
+    found = load_file(path, "y", "auto")
+    assert found.classes == classes
+    if classes is None:
+        assert found.y.tolist() == [float(cell) for cell in cells]
+    else:
+        assert [str(classes[int(place)]) for place in found.y] == [cell.removesuffix(".0") for cell in cells]
+        assert [type(name) for name in found.classes] == [type(name) for name in classes]
+        with pytest.raises(DataError) if isinstance(classes[0], str) else nullcontext():
+            assert load_file(path, "y", "regression").classes is None
+    forced = load_file(path, "y", "classification")
+    assert len(forced.classes) == len(set(cells))
+
+
+def test_two_numbers_can_be_numbers(tmp_path):
+    (tmp_path / "t.csv").write_text(text_of([f"{i},{i % 7},{i % 2}" for i in range(40)]))
+    assert load_file(tmp_path / "t.csv", "y").classes == (0, 1)
+    found = load_file(tmp_path / "t.csv", "y", "regression")
+    assert found.classes is None
+    assert found.y.tolist() == [0.0, 1.0] * 20
+
+
+def test_a_class_of_one_row_is_named(tmp_path):
+    rows = [f"{i},{i % 7},{'abc'[i % 3]}" for i in range(39)]
+    message = refusal(tmp_path / "t.csv", text_of([*rows, "1,2,d"]), load=partial(load_csv, kind="auto"))
+    assert message == ": 'y' has 4 different values, and is d in one row only; a class needs at least 2"
 
 
 # ---------------------------------------------------------------------------- what is wrong
@@ -191,7 +245,8 @@ def test_classes_of_a_parquet_file(tmp_path, arrow, dtype):
     frame["kind"] = kinds.to_numpy() if dtype == "bool" else kinds.array
     frame.to_parquet(tmp_path / "t.parquet")
     data = load_parquet(tmp_path / "t.parquet", "kind")
-    assert data.classes == (("False", "True") if dtype == "bool" else ("a", "b"))
+    assert data.classes == ((False, True) if dtype == "bool" else ("a", "b"))
+    assert {type(name) for name in data.classes} == {bool if dtype == "bool" else str}
     assert data.y.tolist() == [0.0, 1.0] * 10
     assert data.x[:, 0].tolist() == list(range(20))
 

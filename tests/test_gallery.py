@@ -14,7 +14,8 @@ import optcore as oc
 
 EXAMPLES, DOCS = ROOT / "examples", ROOT / "docs"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
-LARGEST = {"png": 150_000, "gif": 1_000_000}  # bytes
+ANIMATED = ("descent", "quadratic_fit")
+LARGEST = {"png": 150_000, "gif": 400_000}  # bytes
 if not DOCS.exists():
     pytest.skip("needs the source tree", allow_module_level=True)
 PAGE = (DOCS / "gallery.md").read_text(encoding="utf-8")
@@ -32,7 +33,7 @@ def ran(tmp_path_factory):
             spec.loader.exec_module(module)
             picture = tmp_path_factory.mktemp(name) / "picture.png"
             arguments = ["--save-plot", str(picture)]
-            if name == "quadratic_fit":
+            if name in ANIMATED:
                 arguments += ["--save-animation", str(picture.with_suffix(".gif"))]
             done[name] = module, module.main(arguments), picture
         return done[name]
@@ -44,7 +45,7 @@ def ran(tmp_path_factory):
 def test_an_example_runs_and_writes_its_picture(ran, name):
     module, _, picture = ran(name)
     made = sorted(picture.parent.iterdir())
-    assert [path.suffix for path in made] == ([".gif", ".png"] if name == "quadratic_fit" else [".png"])
+    assert [path.suffix for path in made] == ([".gif", ".png"] if name in ANIMATED else [".png"])
     for path in made:
         suffix = path.suffix[1:]
         kept = DOCS / f"gallery-{name.replace('_', '-')}.{suffix}"
@@ -58,7 +59,7 @@ def test_an_example_runs_and_writes_its_picture(ran, name):
 
 
 def test_the_page_has_all_examples_and_their_commands(ran):
-    assert len(NAMES) >= 6
+    assert len(NAMES) >= 7
     commands = re.findall(r"^python examples/(\w+)\.py .*$", PAGE, re.M)
     assert sorted(set(commands)) == NAMES
     for name in NAMES:
@@ -130,6 +131,18 @@ def test_no_other_rate_fits_the_badly_scaled_problem(ran):
         for lr in 10.0 ** np.arange(-3, 8):
             gained = (line - module.fit(module.SCALED, name, lr).history.loss[-1]) / (line - least)
             assert not gained > 0.05, (name, lr)  # of NaN, too
+
+
+def test_descent(ran):
+    module, runs, _ = ran("descent")
+    sgd, momentum, adam = (np.linalg.norm(run.history.x - [1.0, 1.0], axis=1) for run in runs.values())
+    assert len(sgd) == len(momentum) == len(adam) == module.STEPS + 1 == 1001
+    assert 0.5 * sgd[0] < sgd[-1] < 0.52 * sgd[0]
+    assert momentum[200] < sgd[1000]
+    assert adam[200] > momentum[200]
+    assert adam[500] < momentum[500]
+    assert adam[-1] < 0.01 < 0.1 < momentum[-1]
+    assert not np.isfinite(module.descend("sgd", 0.01).history.loss[-1])
 
 
 def test_batches(ran):

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import io
+import os
+import shutil
+import subprocess
+import sys
 
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.animation import AbstractMovieWriter, writers
+from matplotlib.animation import AbstractMovieWriter
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from PIL import Image
 
 import optcore as oc
 from optcore.animation import descent_animation, fit_animation, frame_steps, save_animation
-from optcore.plot_runs import history_curves, sweep_map, trajectories
+from optcore.plot_runs import history_curves, sweep_map, sweep_points, trajectories
 from optcore.problems import PROBLEMS, from_expression
 
 NAN, INF = float("nan"), float("inf")
@@ -119,6 +123,7 @@ def test_new_figures():
         lambda: history_curves([1.0, 2.0]),
         lambda: trajectories("booth", run()),
         lambda: sweep_map([[1.0]], rows=("a", [1]), columns=("b", [1])),
+        lambda: sweep_points(of_rates([0.1, 0.2, 0.3, 0.4]), parameter="lr"),
     )
     for picture in pictures:
         ax = picture()
@@ -323,6 +328,76 @@ def test_sweeps_that_are_refused(scores, rows, columns, error, words):
     assert not ax.images
 
 
+def test_colours_are_for_what_is_above_the_floor(ax):
+    sweep_map([[0.5, 0.4, -1e9], [NAN, 0.2, -3.0]], ax, rows=ROWS, columns=COLUMNS, floor=0.3)
+    norm = ax.images[0].norm
+    assert (norm.vmin, norm.vmax) == (0.3, 0.5)
+    assert [text.get_text() for text in ax.texts] == ["0.5", "0.4", "-1.0e+09", "diverged", "0.2", "-3"]
+    assert ax.images[0].colorbar.extend == "min"
+
+
+@pytest.mark.parametrize("floor", [None, 0.1, 0.9])
+def test_a_floor_that_cuts_nothing_or_all(ax, floor):
+    sweep_map([[0.5, 0.4, 0.2]] * 2, ax, rows=ROWS, columns=COLUMNS, floor=floor)
+    assert (ax.images[0].norm.vmin, ax.images[0].norm.vmax) == (0.2, 0.5)
+    assert ax.images[0].colorbar.extend == "neither"
+
+
+def of_rates(values, rates=(1e-3, 1e-2, 1e-1, 1.0), names=("sgd", "adam", "sgd", "adam")):
+    params = [{"lr": lr, "optimizer": name} for lr, name in zip(rates, names, strict=True)]
+    return {"params": params, "mean_test_score": values}
+
+
+def points(ax):
+    return {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
+
+
+def test_sweep_points(ax):
+    assert sweep_points(of_rates([0.1, 0.2, NAN, -INF]), ax, parameter="lr", groups="optimizer", name="r2") is ax
+    assert points(ax) == {"sgd": [[1e-3, 0.1]], "adam": [[1e-2, 0.2]], "diverged": [[0.1, 0.0], [1.0, 0.0]]}
+    assert legend(ax) == ["sgd", "adam", "diverged"]
+    assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_xscale()) == ("lr", "r2", "log")
+    assert len({(line.get_color(), line.get_marker()) for line in ax.lines}) == 3
+    low, high = ax.get_ylim()
+    assert low < 0.1 < 0.2 < high  # those at the edge have no say
+
+
+def test_points_below_the_floor_are_at_the_edge(ax):
+    sweep_points(of_rates([0.1, 0.2, -1e9, 0.3]), ax, parameter="lr", floor=0.05)
+    assert list(points(ax).values()) == [[[1e-3, 0.1], [1e-2, 0.2], [1.0, 0.3]], [[0.1, 0.0]]]
+    assert legend(ax) == ["worse than the axis shows"]
+    assert ax.get_ylim()[0] == 0.05
+
+
+def test_points_of_what_is_no_number(ax):
+    sweep_points(of_rates([0.1, 0.2, 0.3, 0.4]), ax, parameter="optimizer")
+    assert ax.lines[0].get_xydata().tolist() == [[0.0, 0.1], [1.0, 0.2], [0.0, 0.3], [1.0, 0.4]]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["sgd", "adam"]
+    assert ax.get_legend() is None
+    other = Figure().subplots()
+    sweep_points(of_rates([0.1, 0.2, 0.3, 0.4], (64, None, 64, 2)), other, parameter="lr")
+    assert [label.get_text() for label in other.get_xticklabels()] == ["64", "all", "2"]
+
+
+@pytest.mark.parametrize(
+    ("results", "parameter", "groups", "error", "words"),
+    [
+        ([[1.0]], "lr", None, TypeError, "results must be a mapping"),
+        ({}, "lr", None, ValueError, "scores have no 'params'"),
+        (of_rates([1.0]), "lr", None, ValueError, "scores have 4 params and 1 of mean_test_score"),
+        (of_rates([1.0] * 4), "lt", None, ValueError, "parameter: there is no parameter 'lt'; did you mean 'lr'"),
+        (of_rates([1.0] * 4), None, None, TypeError, "parameter must be the name of a parameter"),
+        (of_rates([1.0] * 4), "lr", "optimiser", ValueError, "groups: there is no parameter 'optimiser'"),
+    ],
+)
+def test_points_that_are_refused(results, parameter, groups, error, words):
+    ax = Figure().subplots()
+    with pytest.raises(error) as caught:
+        sweep_points(results, ax, parameter=parameter, groups=groups)
+    assert words in str(caught.value)
+    assert not ax.lines
+
+
 # ---------------------------------------------------------------------------- in motion
 
 
@@ -413,10 +488,44 @@ def test_a_gif(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.GIF"]
 
 
-@pytest.mark.skipif(not writers.is_available("ffmpeg"), reason="ffmpeg is not installed")
-def test_a_film(tmp_path):
-    save_animation(small(), tmp_path / "a.mp4")
-    assert b"ftyp" in (tmp_path / "a.mp4").read_bytes()[:12]
+@pytest.fixture
+def ffmpeg(tmp_path, monkeypatch):
+    """The program, off the search path, so that it is matplotlib's own setting that finds it."""
+    program = shutil.which("ffmpeg")
+    if program is None:
+        imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="there is no ffmpeg")
+        program = imageio_ffmpeg.get_ffmpeg_exe()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with matplotlib.rc_context({"animation.ffmpeg_path": program}):
+        yield program
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "webm"])
+def test_a_film(tmp_path, ffmpeg, suffix):
+    ax = Figure(figsize=(2.01, 1.51)).subplots()  # whose pixels are not even numbers, which a codec wants
+    run = np.linspace(0, 1, 9)[:, None]
+    animation = fit_animation([0.0, 1.0], [0.0, 1.0], lambda p, x: p[0] * x, run, ax, frames=4)
+    (tmp_path / "made").mkdir()
+    save_animation(animation, tmp_path / "made" / f"a.{suffix}", dpi=100, fps=5)
+    assert [path.name for path in (tmp_path / "made").iterdir()] == [f"a.{suffix}"]
+    (tmp_path / "read").mkdir()
+    # Each frame once, whatever the clock of the film says.
+    command = [
+        ffmpeg,
+        "-i",
+        tmp_path / "made" / f"a.{suffix}",
+        "-fps_mode",
+        "passthrough",
+        tmp_path / "read" / "%d.png",
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    frames = [Image.open(path) for path in sorted((tmp_path / "read").iterdir())]
+    assert len(frames) == 5  # the last one is shown twice
+    for frame in frames:
+        assert abs(frame.width - 201) <= 1
+        assert abs(frame.height - 151) <= 1
+        assert np.ptp(np.asarray(frame.convert("L"))) > 100  # black lines on white
+        frame.close()
 
 
 def test_without_ffmpeg(tmp_path, monkeypatch):
@@ -426,9 +535,21 @@ def test_without_ffmpeg(tmp_path, monkeypatch):
         with pytest.raises(RuntimeError) as caught:
             save_animation(animation, tmp_path / f"a.{suffix}")
         assert f".{suffix} needs the program ffmpeg" in str(caught.value)
+        assert "pip install imageio-ffmpeg" in str(caught.value)
         assert ".gif needs no other program" in str(caught.value)
     assert not list(tmp_path.iterdir())
     save_animation(animation, tmp_path / "a.gif")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the program is a script")
+def test_an_ffmpeg_that_fails(tmp_path):
+    program = tmp_path / "ffmpeg"
+    program.write_text("#!/bin/sh\ncat > /dev/null\necho version 9 >&2\necho no such codec >&2\nexit 3\n")
+    program.chmod(0o755)
+    with matplotlib.rc_context({"animation.ffmpeg_path": str(program)}), pytest.raises(RuntimeError) as caught:
+        save_animation(small(), tmp_path / "a.mp4")
+    assert str(caught.value) == f"ffmpeg could not write {str(tmp_path / 'a.mp4')!r}: no such codec"
+    assert [path.name for path in tmp_path.iterdir()] == ["ffmpeg"]
 
 
 def test_a_failure_leaves_the_old_file(tmp_path):
@@ -497,9 +618,6 @@ def test_descents_that_are_refused():
 
 
 def test_matplotlib_is_imported_when_something_is_drawn():
-    import subprocess
-    import sys
-
     code = "import optcore.animation, optcore.plot_runs, sys; sys.exit('matplotlib' in sys.modules)"
     assert matplotlib is not None
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -388,7 +388,7 @@ THREADS = """
 import threading
 import scipy.linalg, sklearn.linear_model
 from threadpoolctl import threadpool_info
-from optcore.sweep import one_thread
+from optcore.threads import one_thread
 
 def threads():
     return [library["num_threads"] for library in threadpool_info()]
