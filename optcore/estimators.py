@@ -160,7 +160,7 @@ class LinearRegressor(Regressor, LinearModel):
     >>> model.fit(X, y).predict([[10.0]]).round(6)
     array([21.])
     >>> model.history_.epochs["loss"][[0, 9]].round(6)
-    array([1.831825, 0.      ])
+    array([1.712465, 0.      ])
     """
 
 
