@@ -89,7 +89,7 @@ class History:
         """Appends as many steps as all three have: an interrupt may have come between two of them."""
         count = min(len(losses), len(rates), len(norms))
         for values, new in zip(self._steps.values(), (losses, rates, norms), strict=True):
-            values.frombytes(np.asarray(new[:count], np.float64).view(np.uint8))
+            values.frombytes(np.asarray(new[:count], np.float64).tobytes())
 
     def add_epoch(self, loss: float, validation_loss: float) -> None:
         _, lr, norm = (values[-1] for values in self._steps.values())
