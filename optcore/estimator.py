@@ -471,7 +471,10 @@ class Classifier(ClassifierMixin, Estimator):
             known = np.unique(y) if given is None else given
             if len(known) < 2:
                 raise ValueError(f"y must have at least two classes, got one class: {known[0]!r}")
-        numbers = np.searchsorted(known, y)
+        try:
+            numbers = np.searchsorted(known, y)
+        except TypeError:  # text and numbers have no order
+            raise ValueError(f"y must have classes among those known, {known}, got values such as {y[0]!r}") from None
         unknown = known.take(numbers, mode="clip") != y
         if unknown.any():
             raise ValueError(f"y has the classes {np.unique(y[unknown])}, which are not among those known, {known}")

@@ -561,6 +561,8 @@ def test_classes_of_partial_fit(cls):
     assert parts.classes_.tolist() == [0, 1, 2] == whole.classes_.tolist()
     for given, message in [
         (([7] * 60, None), "y has the classes [7]"),
+        ((["0"] * 60, None), "y has the classes ['0']"),
+        ((np.full(60, "0", object), None), "among those known, [0 1 2], got values such as '0'"),
         ((y, [0, 1]), "classes must be those of the first call, [0 1 2], got [0 1]"),
     ]:
         with pytest.raises(ValueError) as caught:
