@@ -224,7 +224,7 @@ def steps(
     cdef const int64_t* places = NULL
     cdef real none = 0, shift_gradient = 0
     cdef const real* shift = &none
-    cdef bint is_logistic = LOSSES.index(loss)
+    cdef bint is_logistic = LOSSES.index(loss), plain
     cdef Py_ssize_t rows = x.shape[0], columns = x.shape[1], batch = first, begin, end = rows * first // count, row, j
     cdef const real* w = &coef[0, 0]
     cdef real* g = &gradient[0, 0]
@@ -240,6 +240,7 @@ def steps(
     try:
         grads = plan.gather(gradients)
         plan.take_all(grads)
+        plain = plan.is_plain()
         with nogil:
             while batch < last:
                 begin, end = end, rows * (batch + 1) // count
@@ -269,11 +270,14 @@ def steps(
                 norms[batch] = sqrt(<double> (dot(columns, g, g) + shift_gradient * shift_gradient))
                 if not isfinite(mean + norms[batch]):
                     break
-                plan.prepare()
-                if plan.has_functions:
-                    with gil:  # which may have changed the arrays
-                        plan.take_all(grads)
-                plan.finish()
+                if plain:
+                    plan.step_plainly()
+                else:
+                    plan.prepare()
+                    if plan.has_functions:
+                        with gil:  # which may have changed the arrays
+                            plan.take_all(grads)
+                    plan.finish()
                 total += mean * <double> (end - begin)
                 batch += 1
     finally:
