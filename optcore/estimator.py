@@ -262,7 +262,7 @@ class Estimator(BaseEstimator):
                         break
         except Diverged as error:
             self.diverged_at_ = error.step
-            kept = "The best" if early_stopping else "The last finite"
+            kept = "The best" if early_stopping and run.best_weights is not None else "The last finite"
             message = (
                 f"{type(self).__name__} stopped: {error}. {kept} weights are kept, but it does not predict. "
                 "Lower lr, set clip_norm, or standardise the columns of X"

@@ -296,6 +296,8 @@ def test_early_stopping_keeps_the_best_of_what_diverged():
         model.fit(X, y)
     coef, predictions = seen[int(model.history_.epochs["validation_loss"].argmin())]
     assert bits(model.coef_) == coef
+    with pytest.warns(ConvergenceWarning, match=r"The last finite weights are kept"):  # there is no best epoch yet
+        clone(model).set_params(lr=1e200).fit(X, y)
     with pytest.raises(FloatingPointError):
         model.predict(X)
     model.diverged_at_ = None
