@@ -572,7 +572,7 @@ cdef class Plan:
         return plain
 
     cdef void step_plainly(self) noexcept nogil:
-        """`prepare` and `finish` where `is_plain`. What these ask at every step takes half of one of ten elements."""
+        """`prepare` and `finish` where `is_plain`: what these ask takes a third of a step of ten elements."""
         cdef Py_ssize_t i
         cdef const Array* a
         self.make_scalars()
