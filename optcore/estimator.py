@@ -60,7 +60,8 @@ class Estimator(BaseEstimator):
         A name of :data:`optcore.CATALOGUE`, or a class of optimizers.
     lr : float, schedule, function of the number of completed steps, or None
         None: the optimizer's own default. An :class:`optcore.Plateau` or :class:`optcore.BackOff` is updated behind
-        every epoch, with the loss of the rows held out, or else with that of the epoch.
+        every epoch, with the loss of the rows held out, or else with that of the epoch. A function is called a second
+        time for ``history_``.
     batch_size : int or None
         Rows of a step at most; the batches of an epoch have almost the same size. None: all rows.
     epochs : int
@@ -80,7 +81,8 @@ class Estimator(BaseEstimator):
     validation_fraction : float
         Which share is held out, of each class alike.
     patience : int
-        So many epochs without a better loss are put up with; the one after them is the last.
+        So many epochs without a better loss are put up with; the one after them is the last. With ``warm_start`` they
+        are counted from the best of all trainings so far.
     tol : float or None
         How much below the best loss is better. None: 0 with early stopping, and without it all epochs are run;
         with a number the loss of the epochs themselves is watched.
@@ -122,11 +124,12 @@ class Estimator(BaseEstimator):
     What is minimized is the mean of the rows' losses plus the penalty. With ``sample_weight`` it is the weighted mean:
     a row of weight 2 counts as two rows, and one of weight 0 is left out.
 
-    A run that turns non-finite stops. It warns, keeps the last finite weights in ``coef_`` (or ``coefs_``), and
-    refuses to predict, with a FloatingPointError: weights that were about to overflow are no result. A search
-    therefore counts it as failed under each ``scoring`` (scikit-learn asks for ``error_score`` where scoring raises),
-    as it does for estimators of scikit-learn, whose ``fit`` raises. A later training that stays finite makes the model
-    usable again: ``fit`` with a lower ``lr``, or with ``warm_start`` from the kept weights, if they are not too large.
+    A run that turns non-finite stops. It warns, keeps the last finite weights in ``coef_`` (or ``coefs_``; with early
+    stopping the best ones), and refuses to predict, with a FloatingPointError: weights that were about to overflow are
+    no result. A search therefore counts it as failed under each ``scoring`` (scikit-learn asks for ``error_score``
+    where scoring raises), as it does for estimators of scikit-learn, whose ``fit`` raises. To predict with the kept
+    weights all the same, set ``diverged_at_ = None``. A later training that stays finite makes the model usable, too:
+    ``fit`` with a lower ``lr``, or with ``warm_start`` from the kept weights, if they are not too large.
 
     What goes on goes on exactly: fits of 3 and of 2 epochs with ``warm_start``, or five calls of ``partial_fit``, give
     the bits of a fit of 5, before and after pickling. If ``lr`` was changed in between, it is changed in the optimizer;
@@ -223,15 +226,14 @@ class Estimator(BaseEstimator):
         TypeError, ValueError
             A parameter of the estimator, or the data, cannot be used; the message names it.
         """
-        return self._train(X, y, sample_weight, None, self.warm_start, self.epochs)
+        return self._train(X, y, sample_weight)
 
-    def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Any:
-        if self.early_stopping:
-            raise ValueError("early_stopping must be False for partial_fit, which learns from all rows it is given")
-        return self._train(X, y, sample_weight, classes, True, 1)
-
-    def _train(self, X: Any, y: Any, sample_weight: Any, classes: Any, goes_on: bool, epochs: int) -> Any:
+    def _train(self, X: Any, y: Any, sample_weight: Any, classes: Any = None, *, partial: bool = False) -> Any:
+        """For ``fit`` and ``partial_fit`` themselves, and nothing between, so that warnings name the caller's line."""
         settings = self._settings()
+        if partial and self.early_stopping:
+            raise ValueError("early_stopping must be False for partial_fit, which learns from all rows it is given")
+        goes_on, epochs = partial or self.warm_start, 1 if partial else self.epochs
         before = vars(self).copy()
         try:
             rows, held_out = self._prepare(X, y, sample_weight, classes, goes_on and "_run" in before, settings)
@@ -260,8 +262,9 @@ class Estimator(BaseEstimator):
                         break
         except Diverged as error:
             self.diverged_at_ = error.step
+            kept = "The best" if early_stopping and run.best_weights is not None else "The last finite"
             message = (
-                f"{type(self).__name__} stopped: {error}. The last finite weights are kept, but it does not predict. "
+                f"{type(self).__name__} stopped: {error}. {kept} weights are kept, but it does not predict. "
                 "Lower lr, set clip_norm, or standardise the columns of X"
             )
             warnings.warn(message, ConvergenceWarning, stacklevel=3)
@@ -304,7 +307,7 @@ class Estimator(BaseEstimator):
         targets = self._targets(y, goes_on, classes)
         if sample_weight is None:
             return Rows(X, targets)
-        weights = check_array(sample_weight, ensure_2d=False, dtype=dtype, input_name="sample_weight")
+        weights = check_array(sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
         if weights.shape != targets.shape[:1]:
             raise ValueError(f"sample_weight.shape must be {targets.shape[:1]}, one for each row, got {weights.shape}")
         if weights.min() < 0:
@@ -317,8 +320,6 @@ class Estimator(BaseEstimator):
 
     def _split(self, rows: Rows, run: Run) -> tuple[Rows, Rows]:
         """The rows to learn from, and those held out: the same ones in each training of a run."""
-        if run.split_seed is None:
-            run.split_seed = int(run.random.randint(2**31 - 1))
         classes = rows.targets.ravel() if isinstance(self, ClassifierMixin) else None
         try:
             learned, held_out = train_test_split(
@@ -380,7 +381,8 @@ class Estimator(BaseEstimator):
         if self.diverged_at_ is not None:
             raise FloatingPointError(
                 f"the training of this {type(self).__name__} turned non-finite at step {self.diverged_at_}, so it does "
-                "not predict; lower lr and fit again"
+                "not predict; lower lr and fit again. (To predict with the weights that were kept, set diverged_at_ = "
+                "None)"
             )
         network = self._run.network
         X = validate_data(self, X, reset=False, accept_sparse="csr", dtype=network.dtype, order="C")
@@ -398,7 +400,7 @@ class Regressor(MultiOutputMixin, RegressorMixin, Estimator):
 
         Parameters, returns and errors are those of :meth:`fit`.
         """
-        return self._partial_fit(X, y, sample_weight)
+        return self._train(X, y, sample_weight, partial=True)
 
     def predict(self, X: Any) -> np.ndarray:
         """Numbers of shape (rows,), or (rows, outputs)."""
@@ -408,7 +410,11 @@ class Regressor(MultiOutputMixin, RegressorMixin, Estimator):
     def _targets(self, y: np.ndarray, goes_on: bool, classes: Any) -> np.ndarray:
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        return np.ascontiguousarray(y.reshape(len(y), -1), self._dtype())
+        with np.errstate(over="ignore"):
+            targets = np.ascontiguousarray(y.reshape(len(y), -1), self._dtype())
+        if np.isinf(targets).any():
+            raise ValueError(f"y contains a value too large for dtype={self.dtype!r}; scale y, or use dtype='float64'")
+        return targets
 
     def _loss(self, targets: np.ndarray) -> tuple[str, int]:
         return "squared_error", targets.shape[1]
@@ -431,7 +437,7 @@ class Classifier(ClassifierMixin, Estimator):
         -------
         self
         """
-        return self._partial_fit(X, y, sample_weight, classes)
+        return self._train(X, y, sample_weight, classes, partial=True)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Scores of shape (rows, classes); of two classes only that of the second, of shape (rows,)."""
@@ -454,22 +460,25 @@ class Classifier(ClassifierMixin, Estimator):
         return log_expit(np.hstack([-scores, scores])) if scores.shape[1] == 1 else log_softmax(scores, axis=1)
 
     def _targets(self, y: np.ndarray, goes_on: bool, classes: Any) -> np.ndarray:
-        check_classification_targets(y)
         y = column_or_1d(y, warn=True)
-        found = np.unique(y)
-        known = self.classes_ if goes_on else found
-        if classes is not None:
-            given = np.unique(classes)
-            if goes_on and not np.array_equal(given, known):
+        given = None if classes is None else np.unique(classes)
+        if goes_on:
+            known = self.classes_
+            if given is not None and not np.array_equal(given, known):
                 raise ValueError(f"classes must be those of the first call, {known}, got {given}")
-            known = given
-        unknown = np.setdiff1d(found, known)
-        if unknown.size:
-            raise ValueError(f"y has the classes {unknown}, which are not among those known, {known}")
-        if len(known) < 2:
-            raise ValueError(f"y must have at least two classes, got one class: {known[0]!r}")
+        else:
+            check_classification_targets(y)
+            known = np.unique(y) if given is None else given
+            if len(known) < 2:
+                raise ValueError(f"y must have at least two classes, got one class: {known[0]!r}")
+        try:
+            numbers = np.searchsorted(known, y)
+        except TypeError:  # text and numbers have no order
+            raise ValueError(f"y must have classes among those known, {known}, got values such as {y[0]!r}") from None
+        unknown = known.take(numbers, mode="clip") != y
+        if unknown.any():
+            raise ValueError(f"y has the classes {np.unique(y[unknown])}, which are not among those known, {known}")
         self.classes_ = known
-        numbers = np.searchsorted(known, y)
         return numbers[:, np.newaxis].astype(self._dtype()) if len(known) == 2 else numbers
 
     def _loss(self, targets: np.ndarray) -> tuple[str, int]:

@@ -127,8 +127,8 @@ class LinearModel(Estimator):
 class LinearRegressor(Regressor, LinearModel):
     """Linear least squares, by steps of any optimizer.
 
-    It minimizes ``mean((y - X @ coef_.T - intercept_)**2) / 2 + l2 / 2 * sum(coef_**2)``: the loss of
-    scikit-learn's SGDRegressor, where l2 is called alpha, and of its Ridge with ``alpha = l2 * rows``.
+    It minimizes ``mean((y - X @ coef_.T - intercept_)**2) / 2 + l2 / 2 * sum(coef_**2)``, summed over outputs: the loss
+    of scikit-learn's SGDRegressor, where l2 is called alpha, and of its Ridge with ``alpha = l2 * rows``.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ class LinearRegressor(Regressor, LinearModel):
     >>> model.fit(X, y).predict([[10.0]]).round(6)
     array([21.])
     >>> model.history_.epochs["loss"][[0, 9]].round(6)
-    array([1.831825, 0.      ])
+    array([1.712465, 0.      ])
     """
 
 

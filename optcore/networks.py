@@ -155,11 +155,11 @@ class Rows:
         return Rows(self.x[some], self.targets[some], None if self.weights is None else self.weights[some])
 
     def normalized(self) -> Rows:
-        """The same, with weights whose mean is 1."""
+        """The same, with weights whose mean is 1, in the dtype of x."""
         if self.weights is None:
             return self
-        mean = self.weights.mean(dtype=np.float64)
-        return Rows(self.x, self.targets, (self.weights / mean).astype(self.weights.dtype))
+        weights = self.weights / self.weights.max()  # whose sum does not overflow
+        return Rows(self.x, self.targets, (weights / weights.mean()).astype(self.x.dtype))
 
     def take(self, order: np.ndarray) -> Rows:
         """Those rows, copied, in that order."""
@@ -211,7 +211,8 @@ class Network:
         intercepts: bool = True,
     ):
         self.sizes, self.activations, self.loss = list(sizes), list(activations), loss
-        self.dtype, self.l2, self.intercepts = np.dtype(dtype), l2, intercepts
+        # A NumPy scalar would make float64 of a product with float32.
+        self.dtype, self.l2, self.intercepts = np.dtype(dtype), float(l2), intercepts
         self.shapes: dict[str, tuple[int, ...]] = {}
         for i, shape in enumerate(itertools.pairwise(sizes)):
             self.shapes[f"coef_{i}"] = shape

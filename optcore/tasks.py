@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from optcore import data as data_sets
 from optcore.data import Data, DataError, load_file
 from optcore.domains import nearest
 from optcore.problems import PROBLEMS, Problem, check_start, from_expression
+
+if TYPE_CHECKING:  # SciPy is for those who train a network
+    from optcore.networks import Layers, Network
 
 __all__ = ["TASKS", "Function", "Linear", "MultiLayerPerceptron", "Task", "load_task"]
 
@@ -220,7 +224,7 @@ class MultiLayerPerceptron(Model):
     held_out_x: np.ndarray
     held_out_y: np.ndarray
     first: list[np.ndarray]
-    l2: float
+    network: Network
     name = "mlp"
     epochs = 20
     within = 0.01
@@ -231,66 +235,58 @@ class MultiLayerPerceptron(Model):
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
 
-        x, labels = load_digits(return_X_y=True)
-        parts = train_test_split(x / 16, np.eye(10)[labels], test_size=0.2, random_state=seed, stratify=labels)
-        x, held_out_x, y, held_out_y = parts
+        from optcore.networks import Network
+
+        x, y = load_digits(return_X_y=True)
+        x, held_out_x, y, held_out_y = train_test_split(x / 16, y, test_size=0.2, random_state=seed, stratify=y)
+        sizes = [x.shape[1], hidden, 10]
         random = np.random.default_rng(seed)
         first = []
-        for before, behind in ((x.shape[1], hidden), (hidden, y.shape[1])):
+        for before, behind in itertools.pairwise(sizes):
             limit = math.sqrt(6 / (before + behind))
             first += [random.uniform(-limit, limit, (before, behind)), np.zeros(behind)]
-        return cls(x, y, held_out_x, held_out_y, first, l2)
+        return cls(x, y, held_out_x, held_out_y, first, Network(sizes, ["tanh"], "softmax", np.float64, l2))
 
     @property
     def heading(self) -> str:
-        pixels, hidden = self.first[0].shape
+        pixels, hidden, _ = self.network.sizes
         return (
             f"mlp: which digit, from {pixels} pixels, by {hidden} hidden units (tanh) and a softmax; "
             f"{len(self.y)} training rows, {len(self.held_out_y)} held out.\n"
-            f"Training loss: mean cross-entropy; with {self.l2:g}/2 (|w1|^2 + |w2|^2)."
+            f"Training loss: mean cross-entropy; with {self.network.l2:g}/2 (|w1|^2 + |w2|^2)."
         )
 
     def start(self) -> list[np.ndarray]:
         return [p.copy() for p in self.first]
 
-    def forward(self, params: list[np.ndarray], x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Values of the hidden units, and logarithms of the probabilities."""
-        w1, b1, w2, b2 = params
-        hidden = np.tanh(x @ w1 + b1)
-        scores = hidden @ w2 + b2
-        scores -= scores.max(axis=1, keepdims=True)  # exp must not overflow
-        return hidden, scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    def layers(self, params: list[np.ndarray]) -> Layers:
+        return self.network.layers(dict(zip(self.network.shapes, params, strict=True)))
 
     def loss(self, params: list[np.ndarray], x: np.ndarray, y: np.ndarray) -> float:
         """Mean loss of some rows, without the penalty."""
-        return -float(np.sum(y * self.forward(params, x)[1])) / len(y)
+        from optcore.networks import Rows
+
+        return self.network.mean_loss(self.layers(params), Rows(x, y))
 
     def objective(self, params: list[np.ndarray]) -> float:
-        w1, _, w2, _ = params
-        return self.loss(params, self.x, self.y) + self.l2 / 2 * float(np.sum(w1 * w1) + np.sum(w2 * w2))
+        squares = sum(float(np.sum(coef * coef)) for coef, _ in self.layers(params))
+        return self.loss(params, self.x, self.y) + self.network.l2 / 2 * squares
 
     def held_out_loss(self, params: list[np.ndarray]) -> float:
         """Without the penalty."""
         return self.loss(params, self.held_out_x, self.held_out_y)
 
     def gradient(self, params: list[np.ndarray], *batch: np.ndarray) -> list[np.ndarray]:
-        (w1, _, w2, _), (x, y) = params, batch
-        hidden, logarithms = self.forward(params, x)
-        error = (np.exp(logarithms) - y) / len(y)
-        behind = (error @ w2.T) * (1 - hidden * hidden)
-        return [
-            x.T @ behind + self.l2 * w1,
-            behind.sum(axis=0),
-            hidden.T @ error + self.l2 * w2,
-            error.sum(axis=0),
-        ]
+        from optcore.networks import Rows
+
+        self.network.gradient(self.layers(params), Rows(*batch))
+        return [gradient.copy() for gradient in self.network.gradients.values()]
 
     def best_known(self) -> tuple[float, str]:
         return UNKNOWN
 
     def facts(self) -> dict[str, Any]:
-        w1, _, w2, _ = self.first
-        return {"layers": [len(w1), *w2.shape], "l2": self.l2}
+        return {"layers": self.network.sizes, "l2": self.network.l2}
 
 
 @dataclass(frozen=True, eq=False)

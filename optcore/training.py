@@ -46,13 +46,16 @@ class History:
 
     Steps have ``loss`` (of the batch, before the step, with the penalty), ``lr`` and ``gradient_norm`` (before
     clipping). Epochs have ``loss`` (the mean of those of its steps, each for as many rows as it had),
-    ``validation_loss`` (NaN where no rows were held out) and ``step``, the number of steps at its end. Both fit into a
-    table: ``pandas.DataFrame(history.steps)``.
+    ``validation_loss`` (NaN where no rows were held out), ``lr`` and ``gradient_norm`` of the last step, and ``step``,
+    the number of steps at its end. Both fit into a table: ``pandas.DataFrame(history.steps)``.
     """
 
     def __init__(self) -> None:
         self._steps = {name: array("d") for name in ("loss", "lr", "gradient_norm")}
-        self._epochs: dict[str, Any] = {"loss": array("d"), "validation_loss": array("d"), "step": array("q")}
+        self._epochs: dict[str, Any] = {
+            **{name: array("d") for name in ("loss", "validation_loss", "lr", "gradient_norm")},
+            "step": array("q"),
+        }
 
     def __repr__(self) -> str:
         return f"<History of {self.step_count} steps in {len(self)} epochs>"
@@ -89,7 +92,8 @@ class History:
             values.frombytes(np.asarray(new[:count], np.float64).tobytes())
 
     def add_epoch(self, loss: float, validation_loss: float) -> None:
-        for values, new in zip(self._epochs.values(), (loss, validation_loss, self.step_count), strict=True):
+        _, lr, norm = (values[-1] for values in self._steps.values())
+        for values, new in zip(self._epochs.values(), (loss, validation_loss, lr, norm, self.step_count), strict=True):
             values.append(new)
 
 
@@ -132,7 +136,7 @@ class Run:
         self.make_optimizer(weights, settings)
         self.history = History()
         self.rows_seen = 0
-        self.split_seed: int | None = None
+        self.split_seed = int(random.randint(2**31 - 1))  # of the rows held out, now or in a later training
         self._watch(False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -145,16 +149,17 @@ class Run:
         vars(self).update({**state, "optimizer": make(cls, params, *rest)})
 
     def make_optimizer(self, weights: Weights, settings: Settings) -> None:
-        cls, keywords = self.settings = settings
+        cls, keywords = settings
         self.optimizer = cls(dict(weights), **{name: own_copy(value) for name, value in keywords.items()})
+        self.settings = settings
 
     def go_on_with(self, network: Network, settings: Settings) -> None:
         """Goes on with another penalty, another learning rate, or a new optimizer on the same weights.
 
         Raises
         ------
-        ValueError
-            The network is another one. Nothing has been changed.
+        TypeError, ValueError
+            The network is another one, or the optimizer refuses its keywords. Nothing has been changed.
         """
         if not network.is_like(self.network):
             raise ValueError(
@@ -195,7 +200,7 @@ class Run:
             try:
                 loss = self._steps(rows, batch_size, shuffle)
                 if not all(math.isfinite(np.vdot(p, p)) for p in self.optimizer._named().values()):
-                    raise Diverged(self.history.step_count, "the weights overflowed")
+                    raise Diverged(self.history.step_count, "the squares of the weights were not finite")
             except Diverged:
                 if not all(
                     np.isfinite(p).all() for some in (self.optimizer._named(), self.weights()) for p in some.values()
@@ -285,7 +290,10 @@ class Run:
         self.best_weights: dict[str, np.ndarray] | None = None
 
     def has_stalled(self, loss: float, tol: float, patience: int, keep_best: bool) -> bool:
-        """Whether the loss has not fallen below its best by more than ``tol`` in more than ``patience`` epochs."""
+        """Whether the loss has not fallen below its best by more than ``tol`` in more than ``patience`` epochs.
+
+        If so, a training that goes on from here is given the same patience again.
+        """
         if keep_best != self.keeps_best:  # another loss than before
             self._watch(keep_best)
         self.waited = 0 if loss < self.best_loss - tol else self.waited + 1
@@ -293,4 +301,6 @@ class Run:
             self.best_loss = loss
             if keep_best:
                 self.best_weights = {name: p.copy() for name, p in self.weights().items()}
-        return self.waited > patience
+        stalled = self.waited > patience
+        self.waited = 0 if stalled else self.waited
+        return stalled

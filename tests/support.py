@@ -9,12 +9,14 @@ import subprocess
 import sys
 import sysconfig
 from functools import partial
+from itertools import chain, product
 from pathlib import Path
 
 import numpy as np
 
 import optcore as oc
 from optcore import reference
+from optcore._build import linear
 
 ROOT = Path(__file__).parents[1]
 DTYPES = [np.float32, np.float64]
@@ -188,9 +190,56 @@ TIMES = np.array(
 )
 
 
+def linear_epochs():
+    """Weights, losses and norms of linear models, trained in batches of one row, of a few, and of many."""
+    random = np.random.default_rng(0)
+    for dtype, loss, count, columns in product(DTYPES, linear.LOSSES, (150, 40, 2), (3, 21)):
+        x, order = random.standard_normal((150, columns)).astype(dtype), random.permutation(150)
+        targets, weights = (
+            random.integers(2, size=(150, 1)).astype(dtype),
+            random.uniform(0.5, 2, (150, 1)).astype(dtype),
+        )
+        params = {"coef_0": np.zeros((columns, 1), dtype), "intercept_0": np.zeros(1, dtype)}
+        gradients, losses, norms = (
+            {name: np.zeros_like(p) for name, p in params.items()},
+            np.empty(count),
+            np.empty(count),
+        )
+        data = x, targets, weights
+        for l2, given in ((0.0, (x, targets, None, None)), (0.1, (*data, order))):
+            model = loss, l2, *params.values(), gradients
+            linear.steps(oc.Adam(params, lr=0.1), *model, *given, count, 0, count, 0.0, losses, norms)
+            yield from (*params.values(), losses, norms, np.float64(linear.mean_loss(loss, *params.values(), *data)))
+
+
+def descents():
+    """The points, losses and gradients of minimizations that end for different reasons."""
+
+    def valley(x):
+        a, b, g = x[1:] - x[:-1] * x[:-1], 1.0 - x[:-1], np.zeros_like(x)
+        g[:-1] = -400.0 * a * x[:-1] - 2.0 * b
+        g[1:] += 200.0 * a
+        return sum((100.0 * a * a + b * b).tolist()), g
+
+    for bounds, limits in product((None, [(-1.5, 0.5)] * 4), ({"gtol": 0.1}, {"xtol": 1e-3}, {"ftol": 1e-3}, {})):
+        options = {"lr": 0.01, "maxiter": 300, "history": "x", **limits}
+        run = oc.minimize(valley, [-1.2, 1.0, 0.3, 0.7], jac=True, method="adam", bounds=bounds, options=options)
+        yield from (
+            run.x,
+            run.jac,
+            *(np.asarray(column, float) for column in (run.fun, run.status, *run.history.values())),
+        )
+
+
 def digest():
-    """A hash of the bits of all schedules, and of what every form of every optimizer makes of awkward gradients."""
+    """A hash of the bits of what is compiled.
+
+    All schedules; what every form of every optimizer makes of awkward gradients; epochs of linear models;
+    minimizations.
+    """
     total = hashlib.sha256()
+    for array in chain(linear_epochs(), descents()):
+        total.update(bits(array))
     for schedule in SCHEDULES:
         total.update(bits(schedule(TIMES)))
     for name, form in FORMS:

@@ -102,6 +102,8 @@ def test_history_says_what_happened(cls):
     assert {name: len(values) for name, values in steps.items()} == {"loss": 12, "lr": 12, "gradient_norm": 12}
     assert steps["lr"].tolist() == schedule(np.arange(12)).tolist()
     assert epochs["step"].tolist() == [3, 6, 9, 12]
+    for name in ("lr", "gradient_norm"):
+        assert epochs[name].tolist() == steps[name][2::3].tolist()
     np.testing.assert_allclose(epochs["loss"], steps["loss"].reshape(4, 3).mean(axis=1), rtol=1e-14)  # a rounding
     assert np.isnan(epochs["validation_loss"]).all()
     assert [n for n, *_ in seen] == [1, 2, 3, 4]
@@ -183,6 +185,13 @@ def test_tol_watches_the_training_loss():
     assert make(LinearRegressor, batch_size=None, epochs=500, lr=0.1).fit(X, y).n_iter_ == 500
 
 
+def test_a_training_that_goes_on_has_patience_again():
+    X, y = problem(LinearRegressor)
+    model = make(LinearRegressor, batch_size=None, lr=0.0, epochs=50, tol=0.0, patience=3, warm_start=True).fit(X, y)
+    assert model.n_iter_ == 5  # the first, and four that are no better
+    assert model.fit(X, y).n_iter_ == 5 + 4
+
+
 def test_callbacks_end_the_training():
     X, y = problem(LinearRegressor)
     model = make(LinearRegressor, epochs=50, callbacks=[lambda m: m.n_iter_ == 7, lambda m: m.score(X, y)]).fit(X, y)
@@ -206,7 +215,7 @@ def test_an_interrupt_keeps_what_was_trained(cls):
     assert (model.n_iter_, model.t_) == (2, 150)
     expected = make(cls, lr=lambda t: 0.05 if t < 10 else 0.0, epochs=3).fit(X, y)
     assert model.optimizer_.t == len(model.history_.steps["loss"]) == 10
-    assert [len(values) for values in model.history_.epochs.values()] == [2, 2, 2]
+    assert {len(values) for values in model.history_.epochs.values()} == {2}
     assert predicted(model, X) == predicted(expected, X)
     assert not model.set_params(lr=0.05, warm_start=True, epochs=1).fit(X, y).interrupted_
 
@@ -239,7 +248,6 @@ def test_a_run_that_diverges_says_where_and_keeps_finite_weights(cls, dtype):
     with pytest.warns(ConvergenceWarning) as caught:
         model.fit(1e3 * X, y)
     (warning,) = caught
-    assert warning.filename == __file__
     step = model.diverged_at_
     assert f"{cls.__name__} stopped: at step {step} " in str(warning.message)
     assert "Lower lr, set clip_norm, or standardise" in str(warning.message)
@@ -273,6 +281,37 @@ def test_weights_before_the_step_are_kept():
     assert model.optimizer_.t == len(expected)
     assert model.coef_[0] == pytest.approx(w, rel=1e-10)  # of 154 digits; rounded in another order
     assert len(model.history_.epochs["loss"]) == len(expected)
+    with pytest.raises(FloatingPointError, match="set diverged_at_ = None"):
+        model.predict(X)
+    model.diverged_at_ = None
+    assert model.predict(X).tolist() == (X * model.coef_).ravel().tolist()
+
+
+def test_early_stopping_keeps_the_best_of_what_diverged():
+    X, y = problem(LinearRegressor)
+    seen = []
+    model = make(LinearRegressor, optimizer="sgd", lr=lambda t: 0.1 if t < 20 else 1e200, epochs=99, patience=99)
+    model.set_params(early_stopping=True, callbacks=[lambda m: seen.append((bits(m.coef_), m.predict(X)))])
+    with pytest.warns(ConvergenceWarning, match=r"The best weights are kept, but it does not predict"):
+        model.fit(X, y)
+    coef, predictions = seen[int(model.history_.epochs["validation_loss"].argmin())]
+    assert bits(model.coef_) == coef
+    with pytest.warns(ConvergenceWarning, match=r"The last finite weights are kept"):  # there is no best epoch yet
+        clone(model).set_params(lr=1e200).fit(X, y)
+    with pytest.raises(FloatingPointError):
+        model.predict(X)
+    model.diverged_at_ = None
+    assert model.predict(X).tolist() == predictions.tolist()
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_a_warning_names_the_line_of_the_caller(cls):
+    X, y = problem(cls)
+    model = make(cls, optimizer="sgd", lr=1e308)
+    for fit in (model.fit, model.partial_fit):
+        with pytest.warns(ConvergenceWarning) as caught:
+            fit(1e3 * X, y)
+        assert [warning.filename for warning in caught] == [__file__]
 
 
 @pytest.mark.parametrize("averaging", [None, oc.EMA(0.5), oc.Polyak()])
@@ -416,6 +455,28 @@ def test_bad_parameters_are_named_and_nothing_is_lost(cls, parameters, error, me
     assert predicted(model, X) == predicted(make(cls).fit(X, y), X)
 
 
+@pytest.mark.parametrize(
+    "refused",
+    [
+        {"optimizer_params": {"beta": 1}},
+        {"early_stopping": True, "optimizer_params": {"beta": 1}},
+        {"early_stopping": True, "validation_fraction": 0.999},
+        {"early_stopping": True, "dtype": "float32"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("cls", ALL)
+def test_what_was_refused_leaves_no_trace(cls, refused):
+    """Neither in the random numbers nor in the optimizer, with which a later training goes on."""
+    X, y = problem(cls)
+    model, expected = (make(cls, warm_start=True).fit(X, y) for _ in range(2))
+    before = model.get_params()
+    with pytest.raises((TypeError, ValueError)):
+        model.set_params(**refused).fit(X, y)
+    assert all_bits(model.set_params(**before).fit(X, y)) == all_bits(expected.fit(X, y))
+    assert model.optimizer_.t == 24
+
+
 @pytest.mark.parametrize("cls", ALL)
 def test_bad_data_is_named_and_nothing_is_lost(cls):
     X, y = problem(cls)
@@ -434,6 +495,9 @@ def test_bad_data_is_named_and_nothing_is_lost(cls):
             model.fit(*given)
         assert message in str(caught.value)
         assert all_bits(model) == before
+    if cls in REGRESSORS:
+        with pytest.raises(ValueError, match="y contains a value too large for dtype='float32'"):
+            make(cls, dtype="float32").fit(X, 1e39 * y)
     changed = {"dtype": "float32"}
     with pytest.raises(ValueError, match=r"what was trained is Network\("):
         model.set_params(**changed).fit(X, y)
@@ -499,6 +563,8 @@ def test_classes_of_partial_fit(cls):
     assert parts.classes_.tolist() == [0, 1, 2] == whole.classes_.tolist()
     for given, message in [
         (([7] * 60, None), "y has the classes [7]"),
+        ((["0"] * 60, None), "y has the classes ['0']"),
+        ((np.full(60, "0", object), None), "among those known, [0 1 2], got values such as '0'"),
         ((y, [0, 1]), "classes must be those of the first call, [0 1 2], got [0 1]"),
     ]:
         with pytest.raises(ValueError) as caught:

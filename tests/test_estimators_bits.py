@@ -38,6 +38,16 @@ def test_same_seed_same_bits(cls, dtype):
         assert model.predict_proba(X).dtype == dtype
 
 
+@pytest.mark.parametrize("cls", ALL)
+def test_numpy_scalars_are_numbers(cls):
+    """Grids are made by np.logspace, and float32 times float64 is no float32."""
+    X, y = problem(cls)
+    numbers = {"l2": 0.1, "lr": 0.05, "clip_norm": 9.0}
+    model = make(cls, optimizer="sgd", dtype="float32", **numbers)
+    expected = all_bits(model.fit(X, y))
+    assert all_bits(model.set_params(**{k: np.float64(v) for k, v in numbers.items()}).fit(X, y)) == expected
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cls", LINEAR)
 def test_linear_models_do_not_depend_on_blas_threads(cls, dtype):
@@ -174,6 +184,15 @@ def test_only_ratios_of_weights_matter(cls):
     weight = np.random.default_rng(3).uniform(0.5, 2, size=len(y))
     assert all_bits(make(cls).fit(X, y, weight)) == all_bits(make(cls).fit(X, y, 4 * weight))
     assert all_bits(model) != all_bits(make(cls).fit(X, y, weight))
+
+
+@pytest.mark.parametrize("weight", [1e-300, 1e308])  # neither is a float32, and the sum of the latter is infinite
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cls", ALL)
+def test_weights_of_any_size(cls, dtype, weight):
+    X, y = problem(cls)
+    expected = make(cls, dtype=dtype).fit(X, y)
+    assert all_bits(make(cls, dtype=dtype).fit(X, y, np.full(len(y), weight))) == all_bits(expected)
 
 
 @pytest.mark.parametrize("cls", ALL)

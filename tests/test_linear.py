@@ -6,7 +6,8 @@ import importlib
 
 import numpy as np
 import pytest
-from support import DTYPES, bits
+from support import DTYPES, FORM_IDS, FORMS, accepted, bits, make
+from test_bits import TRANSFORMS
 
 import optcore as oc
 from optcore import reference
@@ -68,6 +69,45 @@ def test_steps_are_the_references(dtype, loss, build, columns, count, l2, interc
     assert total == expected_total
     for name in expected:
         assert bits(params[name]) == bits(expected[name])
+
+
+OPTIONS = {
+    **TRANSFORMS,
+    "schedule": {"lr": oc.Cosine(0.1, steps=30)},
+    "function": {"lr": lambda t: 0.1 / (1 + t)},
+    "raise": {"on_nonfinite": "raise"},
+    "threads": {"threads": 2},
+}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize(("name", "form"), FORMS, ids=FORM_IDS)
+def test_steps_are_those_of_the_optimizer(name, form, option):
+    """Of each rule with each option, as if it had been called with the gradient of each batch."""
+    for dtype in DTYPES:
+        options = accepted(name, OPTIONS[option])
+        if name == "rprop":  # whose lr is that of the first step alone
+            options.pop("lr", None)
+        x, targets, _, order = data("squared_error", dtype, 24, 5)
+        network = Network([5, 1], [], "squared_error", dtype)
+        params, expected = network.zeros(), network.zeros()
+        optimizer, other = make(name, form, params, **options), make(name, form, expected, **options)
+        losses, norms, given = np.empty(12), np.empty(12), ("squared_error", 0.0)
+        for first in (0, 7):
+            data_given = x, targets, None, order, 12, first, first + 5, 0.0, losses, norms
+            linear.steps(optimizer, *given, *params.values(), network.gradients, *data_given)
+        gradients = Network([5, 1], [], "squared_error", dtype).gradients
+        for k in (*range(5), *range(7, 12)):
+            # A batch of its own, by an optimizer that leaves the weights as they are.
+            still = oc.SGD(dict(expected), lr=0.0)
+            one = x, targets, None, order, 12, k, k + 1, 0.0, losses, norms
+            linear.steps(still, *given, *expected.values(), gradients, *one)
+            other.step(gradients)
+        assert optimizer.t == other.t == 10
+        for key, p in expected.items():
+            assert bits(params[key]) == bits(p)
+            assert [bits(a) for a in optimizer.state[key].values()] == [bits(a) for a in other.state[key].values()]
+        assert optimizer._carried() == other._carried()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -118,7 +118,10 @@ cdef class Plan:
     cdef int prepare(self) except -1 nogil
     cdef int call_functions(self) except -1
     cdef int refuse(self, tuple place, x) except -1
+    cdef void make_scalars(self) noexcept nogil
     cdef int finish(self) except -1 nogil
+    cdef bint is_plain(self) noexcept
+    cdef void step_plainly(self) noexcept nogil
     cdef void count_step(self) noexcept nogil
     cdef str describe_nonfinite(self)
     cdef int spread_all(self) except -1
