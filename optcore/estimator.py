@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import functools
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +18,6 @@ try:
     from sklearn.utils import check_random_state
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d, validate_data
-    from threadpoolctl import ThreadpoolController
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         f'optcore.estimators needs {error.name}; pip install "optcore[sklearn]"', name=error.name
@@ -29,17 +27,12 @@ from optcore.domains import NOT_NEGATIVE, Domain, check_flag, check_number, near
 from optcore.networks import Rows
 from optcore.optimizer import CATALOGUE, EMA, Optimizer, Polyak
 from optcore.schedules import check_integer
+from optcore.threads import one_thread
 from optcore.training import Diverged, History, Run, Settings
 
 __all__ = ["Classifier", "Estimator", "Regressor"]
 
 SHARE = Domain(np.nextafter(0.0, 1.0), np.nextafter(1.0, 0.0), "above 0 and below 1")
-
-
-@functools.cache
-def blas() -> ThreadpoolController:
-    """Looking for the libraries takes a millisecond, so it is done once."""
-    return ThreadpoolController()
 
 
 def progress_bar(verbose: int, epochs: int) -> Any:
@@ -243,9 +236,9 @@ class Estimator(BaseEstimator):
         run, early_stopping = self._run, held_out is not None
         tol = 0.0 if self.tol is None and early_stopping else self.tol
         limited = self._one_thread and not run.is_compiled(rows)
-        one_thread = blas().limit(limits=1, user_api="blas") if limited else contextlib.nullcontext()
+        threads = one_thread() if limited else contextlib.nullcontext()
         try:
-            with one_thread, progress_bar(self.verbose and epochs > 1, epochs) as bar:
+            with threads, progress_bar(self.verbose and epochs > 1, epochs) as bar:
                 for _ in range(epochs):
                     loss, validation_loss = run.epoch(rows, held_out, self.batch_size, self.shuffle)
                     watched = validation_loss if early_stopping else loss
