@@ -14,7 +14,7 @@ from libc.stdlib cimport calloc
 from libc.string cimport memcpy, memset, strcmp, strncpy
 
 from optcore._curves cimport Curve
-from optcore._engine cimport BLOCK, FREE, NORM_BLOCK, STEPPING, Plan
+from optcore._engine cimport BLOCK, NORM_BLOCK, Plan
 from optcore._rules cimport (
     LANES, MAX_CARRIED, MAX_HYPER, MAX_SCALARS, MAX_STATE, Direction32, Direction64, Kept, Loop32, Loop64, Scalars,
     Trust, add_squares, real, sum_of_lanes,
@@ -331,12 +331,7 @@ cdef double schedule_at(double t, void* schedule) noexcept nogil:
 
 
 cdef int step(Plan plan) except -1 nogil:
-    plan.prepare()
-    if plan.has_functions:
-        with gil:  # which may have changed the arrays
-            plan.take_all(plan.bound)
-    plan.finish()
-    return 0
+    return plan.advance()
 
 
 # Called as a function of a pointer, because an object would be counted, which takes the GIL.
@@ -360,17 +355,12 @@ cdef int open_plan(object optimizer, OpenPlan** plan) noexcept with gil:
         if not isinstance(optimizer, Plan):
             raise TypeError(f"open_plan takes an optimizer, such as optcore.Adam(params, grads), got {type(optimizer).__name__}")
         opened = optimizer
-        opened.occupy(STEPPING)
-        try:
-            if opened.bound is None:
-                raise TypeError(
-                    f"the {type(optimizer).__name__} was made without gradients; pass them when making it, behind the "
-                    "parameters"
-                )
-            opened.take_all(opened.bound)
-        except BaseException:
-            opened.busy = FREE
-            raise
+        if opened.bound is None:
+            raise TypeError(
+                f"the {type(optimizer).__name__} was made without gradients; pass them when making it, behind the "
+                "parameters"
+            )
+        opened.hold(opened.bound)
     except BaseException as error:
         return fail_with(REFUSED, error)
     Py_INCREF(opened)
@@ -401,7 +391,7 @@ cdef int close_plan(OpenPlan* plan) noexcept with gil:
     if plan == NULL:
         return fail(BAD_ARGUMENT, b"close_plan: plan is NULL")
     cdef Plan closed = <Plan> <void*> plan
-    closed.busy = FREE
+    closed.release()
     Py_DECREF(closed)
     return OK
 

@@ -15,7 +15,7 @@ from libc.math cimport INFINITY, NAN, fabs, isfinite
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
-from optcore._engine cimport FREE, STEPPING, Plan
+from optcore._engine cimport Plan
 
 cnp.import_array()
 
@@ -292,18 +292,16 @@ cdef class Descent:
         cdef int status = GO_ON
         cdef Py_ssize_t i
         self.make_room()
-        plan.occupy(STEPPING)
+        plan.hold(plan.bound)
         try:
-            plan.take_all(plan.bound)
             with nogil:
                 for i in range(min(steps, self.room - self.size)):
-                    plan.prepare()
-                    plan.finish()
+                    plan.advance()
                     status = self.evaluate(function, plan.groups[0].c[plan.lr_slot] if plan.lr_slot >= 0 else lr)
                     if status != GO_ON:
                         break
         finally:
-            plan.busy = FREE
+            plan.release()
         return None if status == GO_ON else status
 
     cdef int evaluate(self, Function function, double lr) noexcept nogil:

@@ -80,6 +80,8 @@ cdef class Plan:
     cdef tuple shapes  # views of them that keep their first shape
     cdef tuple keep  # everything else that arrays point into
     cdef tuple bound  # gradients given once, or None
+    cdef tuple held  # those of compiled steps, while there are some
+    cdef bint plain  # whether these are the rule and nothing else
     cdef bint mapped  # parameters came as a mapping
     cdef bint has_single  # some are float32
     cdef list owners  # what lies in memory, by address: (begin, end, name)
@@ -121,7 +123,9 @@ cdef class Plan:
     cdef void make_scalars(self) noexcept nogil
     cdef int finish(self) except -1 nogil
     cdef bint is_plain(self) noexcept
-    cdef void step_plainly(self) noexcept nogil
+    cdef int hold(self, tuple grads) except -1
+    cdef int advance(self) except -1 nogil
+    cdef void release(self) noexcept
     cdef void count_step(self) noexcept nogil
     cdef str describe_nonfinite(self)
     cdef int spread_all(self) except -1

@@ -577,10 +577,29 @@ cdef class Plan:
             plain &= self.arrays[i].lower == NULL and self.arrays[i].rows == NULL
         return plain
 
-    cdef void step_plainly(self) noexcept nogil:
-        """`prepare` and `finish` where `is_plain`: what these ask takes a third of a step of ten elements."""
+    # ------------------------------------------------------------------ many steps, compiled
+
+    cdef int hold(self, tuple grads) except -1:
+        """Prepares steps by `advance`, of the same gradients. Until `release` the optimizer is busy with them."""
+        self.occupy(STEPPING)
+        try:
+            self.take_all(grads)
+        except BaseException:
+            self.busy = FREE
+            raise
+        self.held, self.plain = grads, self.is_plain()
+        return 0
+
+    cdef int advance(self) except -1 nogil:
+        """A step; where it is the rule and nothing else, without the questions that take a third of one of ten elements."""
         cdef Py_ssize_t i
         cdef const Array* a
+        if not self.plain:
+            self.prepare()
+            if self.has_functions:
+                with gil:  # which may have changed the arrays
+                    self.take_all(self.held)
+            return self.finish()
         self.make_scalars()
         for i in range(self.size):
             a = &self.arrays[i]
@@ -589,6 +608,10 @@ cdef class Plan:
             else:
                 self.loop64(a.n, <double*> a.p, <const double*> a.g, <double**> a.state, self.groups[a.group].h)
         self.count_step()
+        return 0
+
+    cdef void release(self) noexcept:
+        self.held, self.busy = None, FREE
 
     cdef void count_step(self) noexcept nogil:
         cdef Py_ssize_t k, i

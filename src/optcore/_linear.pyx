@@ -14,7 +14,7 @@ is summed over rows goes row by row. optcore/reference.py says the same in plain
 from libc.math cimport fabs, isfinite, sqrt
 from libc.stdint cimport int64_t
 
-from optcore._engine cimport FREE, STEPPING, Plan
+from optcore._engine cimport Plan
 from optcore._rules cimport LANES, real, sum_of_lanes
 from optcore._scalars cimport exp, log
 
@@ -221,14 +221,14 @@ def steps(
     cdef real[:, ::1] gradient = gradients["coef_0"]
     cdef real[::1] intercept_gradient = gradients.get("intercept_0")
     cdef const real* row_weights = NULL
+    cdef const real* row_weight = NULL
     cdef const int64_t* places = NULL
     cdef real none = 0, shift_gradient = 0
     cdef const real* shift = &none
-    cdef bint is_logistic = LOSSES.index(loss), plain
+    cdef bint is_logistic = LOSSES.index(loss)
     cdef Py_ssize_t rows = x.shape[0], columns = x.shape[1], batch = first, begin, end = rows * first // count, row, j
     cdef const real* w = &coef[0, 0]
     cdef real* g = &gradient[0, 0]
-    cdef tuple grads
     cdef double mean
     if weights is not None:
         row_weights = &weights[0, 0]
@@ -236,11 +236,8 @@ def steps(
         places = &order[0]
     if intercept is not None:
         shift = &intercept[0]
-    plan.occupy(STEPPING)
+    plan.hold(plan.gather(gradients))
     try:
-        grads = plan.gather(gradients)
-        plan.take_all(grads)
-        plain = plan.is_plain()
         with nogil:
             while batch < last:
                 begin, end = end, rows * (batch + 1) // count
@@ -249,9 +246,10 @@ def steps(
                     if places != NULL:
                         row = places[begin]
                         prefetch(&x[places[min(begin + AHEAD, rows - 1)], 0])
+                    if row_weights != NULL:
+                        row_weight = row_weights + row
                     mean = loss_of_row[real](
-                        is_logistic, columns, &x[row, 0], targets[row, 0],
-                        NULL if row_weights == NULL else row_weights + row, w, shift[0], g, &shift_gradient,
+                        is_logistic, columns, &x[row, 0], targets[row, 0], row_weight, w, shift[0], g, &shift_gradient
                     )
                 else:
                     mean = mean_of_rows[real](
@@ -270,16 +268,9 @@ def steps(
                 norms[batch] = sqrt(<double> (dot(columns, g, g) + shift_gradient * shift_gradient))
                 if not isfinite(mean + norms[batch]):
                     break
-                if plain:
-                    plan.step_plainly()
-                else:
-                    plan.prepare()
-                    if plan.has_functions:
-                        with gil:  # which may have changed the arrays
-                            plan.take_all(grads)
-                    plan.finish()
+                plan.advance()
                 total += mean * <double> (end - begin)
                 batch += 1
     finally:
-        plan.busy = FREE
+        plan.release()
     return batch, total
