@@ -17,17 +17,17 @@ expected=$(python tests/support.py)
 mmdebstrap --quiet --arch=arm64 --variant=extract --include=python3,libpython3.11-dev,libstdc++6 bookworm "$root"
 python -m pip install -q --target "$site" --only-binary=:all: --python-version 3.11 --implementation cp \
     --platform manylinux_2_28_aarch64 --platform manylinux_2_27_aarch64 --platform manylinux2014_aarch64 \
-    numpy pytest hypothesis
+    numpy pytest hypothesis scikit-learn tqdm
 
 mkdir "$copy"
-cp -r setup.py pyproject.toml src optcore tests "$copy"
+cp -r setup.py pyproject.toml README.md LICENSE src optcore tests "$copy"
 rm -f "$copy"/optcore/*.so
 cd "$copy"
 # The headers of Python there come before those of this Python.
 _PYTHON_HOST_PLATFORM=linux-aarch64 SETUPTOOLS_EXT_SUFFIX=.cpython-311-aarch64-linux-gnu.so \
     CC=aarch64-linux-gnu-gcc LDSHARED="aarch64-linux-gnu-gcc -shared" \
     CFLAGS="-I$site/numpy/_core/include -I$root/usr/include/python3.11 -idirafter $root/usr/include" \
-    python setup.py -q build_ext --inplace
+    python setup.py -q build_ext --inplace > "$work/build.log"
 
 there() {
     qemu-aarch64-static -L "$root" -E PYTHONPATH="$copy:$site" "$root/usr/bin/python3.11" "$@"
