@@ -1,5 +1,8 @@
 """The optimizer step as a small, exact, fast library."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 try:
     from optcore._scalars import power as _  # noqa: F401
 except ModuleNotFoundError:
@@ -8,11 +11,7 @@ except ModuleNotFoundError:
         "or compile it here: pip install -e ."
     ) from None
 
-from optcore._c_api import _C_API  # noqa: F401
-from optcore._minimize import minimize, scipy_method
-from optcore.embedding import get_include
 from optcore.feedback import BackOff, Plateau
-from optcore.finite_differences import check_grad
 from optcore.optimizer import CATALOGUE, EMA, Optimizer, Polyak, load
 from optcore.optimizers import (
     FTRL,
@@ -60,6 +59,11 @@ from optcore.schedules import (
     Warmup,
     WarmupStableDecay,
 )
+
+if TYPE_CHECKING:
+    from optcore._minimize import minimize, scipy_method
+    from optcore.embedding import get_include
+    from optcore.finite_differences import check_grad
 
 __version__ = "0.1.0"
 
@@ -118,3 +122,23 @@ __all__ = [
     "minimize",
     "scipy_method",
 ]
+
+_LATER = {
+    "_C_API": "optcore._c_api",
+    "check_grad": "optcore.finite_differences",
+    "get_include": "optcore.embedding",
+    "minimize": "optcore._minimize",
+    "scipy_method": "optcore._minimize",
+}
+"""Where to find what steps do not need: loaded where it is first asked for, it takes nothing of an import."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value = getattr(import_module(_LATER[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

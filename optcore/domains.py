@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import reprlib
 from collections.abc import Sequence
@@ -73,6 +72,8 @@ PAIRS = ("betas", "etas", "step_sizes")
 
 def nearest(name: str, known: Sequence[str]) -> str:
     """The end of an error message about an unknown name."""
+    import difflib  # few need it; importing it costs them nothing then
+
     close = [ALIASES[name]] if ALIASES.get(name) in known else difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return (f"; did you mean {close[0]!r}?" if close else ".") + f" Accepted: {', '.join(known)}"
 

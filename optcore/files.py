@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import secrets
-import shutil
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
@@ -106,12 +101,15 @@ def quoted(name: str) -> str:
 
 def write_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
     """Writes a state dictionary to a temporary file, which then takes the place of the old one."""
+    import json  # these and those below cost more at import than the rest of optcore's Python
+    import shutil
+
     arrays = {
         f"state/{quoted(name)}/{key}": array for name, kept in state["state"].items() for key, array in kept.items()
     }
     header = np.array(json.dumps({**state, "state": None}, default=encode))
     path = os.path.realpath(os.fsdecode(path))  # of a link, what it points to
-    temporary = f"{path}.{secrets.token_hex(4)}.tmp"  # not from tempfile, whose files only their owner may read
+    temporary = f"{path}.{os.urandom(4).hex()}.tmp"  # not from tempfile, whose files only their owner may read
     try:
         with open(temporary, "xb") as file:
             np.savez(file, header=header, **arrays)
@@ -155,6 +153,10 @@ def read_state(path: str | os.PathLike[str], allocate: Callable[..., Array] = np
     ValueError
         It is truncated, or something else.
     """
+    import json
+    import zipfile
+    import zlib
+
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             state = json.loads(str(file["header"]), object_hook=decoder())

@@ -1,6 +1,9 @@
 """Settings of the tests."""
 
+import ast
+import importlib
 import os
+from pathlib import Path
 
 from hypothesis import settings
 
@@ -11,3 +14,26 @@ collect_ignore_glob = ["golden/*"]
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--installed", action="store_true", help="leave out files whose imports are not installed")
+
+
+def pytest_ignore_collect(collection_path, config):
+    if config.getoption("installed") and collection_path.name.startswith("test_") and not importable(collection_path):
+        return True
+    return None
+
+
+def importable(path: Path) -> bool:
+    """Whether all that a file imports at its top is installed, and all that it needs in turn."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module] if isinstance(node, ast.ImportFrom) else []
+        for name in names:
+            try:
+                importlib.import_module(name)
+            except ModuleNotFoundError:
+                return False
+    return True

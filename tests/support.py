@@ -69,9 +69,13 @@ def special(dtype):
 
 
 def gradients(size, steps, dtype, seed=0, awkward=True):
-    """Gradients of many magnitudes; where awkward, every other element gets a special value every third step."""
+    """Gradients of many magnitudes; where awkward, every other element gets a special value every third step.
+
+    Made of integers: the bits of NumPy's powers depend on the machine.
+    """
     rng = np.random.default_rng([seed, size])
-    g = (rng.standard_normal((steps, size)) * 10.0 ** rng.uniform(-6, 3, (steps, size))).astype(dtype)
+    whole = rng.integers(-(2**53), 2**53, (steps, size)).astype(np.float64)
+    g = np.ldexp(whole, rng.integers(-73, -43, (steps, size))).astype(dtype)  # from about 1e-6 to 1e3
     if awkward:
         values = special(dtype)
         for i in range(0, size, 2):
@@ -247,8 +251,8 @@ def digest():
             params = [start(size, dtype) for size in (3, 64, 1030)]
             options = {"clip_value": 1e30, "weight_decay": 1e-3, "averaging": oc.EMA(0.9), "bounds": (-1e4, 1e4)}
             opt = make(name, {**accepted(name, options), **form}, params)
-            for t in range(60):
-                opt.step([gradients(p.size, 60, dtype)[t] for p in params])
+            for grads in zip(*(gradients(p.size, 60, dtype) for p in params), strict=True):
+                opt.step(grads)
             for p, kept in zip(params, opt.state.values(), strict=True):
                 for array in (p, *kept.values()):
                     total.update(bits(array))
