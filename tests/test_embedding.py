@@ -353,6 +353,8 @@ def test_failures_are_statuses(python_knows_it, native):
 @pytest.fixture(scope="session")
 def clients(tmp_path_factory):
     """The folder in which tests/embed was built."""
+    pytest.importorskip("Cython")
+    pytest.importorskip("setuptools")
     folder = tmp_path_factory.mktemp("embed")
     shutil.copytree(EMBED, folder, dirs_exist_ok=True)
     found = run([sys.executable, "setup.py", "build_ext", "--inplace"], folder)

@@ -44,6 +44,7 @@ def test_the_page_lists_the_rules():
 
 def test_the_blocks_of_the_page_compile(tmp_path):
     """The Cython and the C of the page, as they stand there."""
+    pytest.importorskip("Cython")
     for language, name in {"cython": "page.pyx", "c": "page_c.c"}.items():
         (tmp_path / name).write_text(re.search(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)[1])
     subprocess.run([sys.executable, "-m", "cython", "-3", "-I", ROOT, "page.pyx"], cwd=tmp_path, check=True)
