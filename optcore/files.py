@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
@@ -14,6 +14,9 @@ from optcore.buffers import Array, allocated
 from optcore.expressions import parse
 from optcore.feedback import Feedback
 from optcore.schedules import Schedule
+
+if TYPE_CHECKING:
+    import zipfile
 
 FORMAT = 1
 ENTRIES: dict[str, type | tuple[type, ...]] = {
