@@ -1,7 +1,7 @@
 """Settings of the tests."""
 
 import ast
-import importlib
+import importlib.util
 import os
 from pathlib import Path
 
@@ -9,6 +9,8 @@ from hypothesis import settings
 
 # The programs that made the golden values need the libraries that they took them from; the tests do not.
 collect_ignore_glob = ["golden/*"]
+if not importlib.util.find_spec("torch"):
+    collect_ignore_glob.append("torch_support.py")
 
 # What is tried on a developer's machine is random; what passed once passes again where others wait for it.
 settings.register_profile("ci", derandomize=True)
