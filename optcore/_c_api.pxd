@@ -39,11 +39,11 @@ cdef int apply64(
     const Rule* rule, const Update* update, int64_t n, double* p, const double* g, double* const* state
 ) noexcept nogil
 
-cdef const Schedule* find_schedule(object schedule) noexcept with gil
+cdef const Schedule* find_schedule(void* schedule) noexcept with gil
 cdef double schedule_value(const Schedule* schedule, int64_t t) noexcept nogil
 cdef double schedule_at(double t, void* schedule) noexcept nogil
 
-cdef int open_plan(object optimizer, OpenPlan** plan) noexcept with gil
+cdef int open_plan(void* optimizer, OpenPlan** plan) noexcept with gil
 cdef int step_plan(OpenPlan* plan) noexcept nogil
 cdef int64_t plan_updates(const OpenPlan* plan) noexcept nogil
 cdef int close_plan(OpenPlan* plan) noexcept with gil

@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -203,6 +204,7 @@ def test_schedules():
         schedule_at(math.nan, place),
     ):
         assert math.isnan(value)
+    assert function("find_schedule", PLACE, PLACE)(None) is None
     assert find_schedule(0.1) is None
     assert "float is no schedule that C can evaluate" in message().decode()
 
@@ -270,17 +272,21 @@ def test_an_open_plan_is_kept_from_python_and_alive():
     p, g = np.ones(3), np.ones(3)
     opt = oc.SGD(p, g, lr=0.25)
     plan = opened(opt)
-    with pytest.raises(RuntimeError, match="a step of the same optimizer was running"):
+    with pytest.raises(RuntimeError, match="compiled code makes the steps of this optimizer"):
         opt.step()
     with pytest.raises(RuntimeError, match="cannot be changed"):
         opt.lr = 0.1
     again = PLACE()
     assert open_plan(opt, ctypes.byref(again)) == REFUSED
-    assert "was running" in message().decode()
+    assert "compiled code makes the steps" in message().decode()
     assert again.value is None
+    with pytest.raises(RuntimeError, match="cannot be changed, copied or saved while compiled code makes its steps"):
+        opt.state_dict()
     count = sys.getrefcount(opt)
     assert close_plan(plan) == OK
     assert sys.getrefcount(opt) == count - 1
+    assert close_plan(plan) == step_plan(plan) == REFUSED
+    assert "it was closed" in message().decode()
     opt.step()
     assert (p == 0.75).all()
 
@@ -301,6 +307,7 @@ def test_optimizers_that_cannot_be_opened_are_refused():
     g.resize(3, refcheck=False)
     opt.step()  # it is free again
     assert open_plan(opt, None) == BAD_ARGUMENT
+    assert function("open_plan", SIZE, PLACE, PLACE)(None, ctypes.byref(PLACE())) == BAD_ARGUMENT
     assert step_plan(None) == close_plan(None) == BAD_ARGUMENT
     assert plan_updates(None) == -1
 
@@ -328,7 +335,8 @@ def test_failures_are_statuses(python_knows_it, native):
     assert step(plan)[0] == step(plan)[0] == OK
     status, text = step(plan)
     assert status == FAILED
-    assert "no rate for t = 2" in text
+    assert text == "ValueError: no rate for t = 2"
+    assert steps == [0, 1, 2]  # nothing is asked twice
     assert (p == 0).all()
     assert plan_updates(plan) == 2
     close_plan(plan)
@@ -344,6 +352,68 @@ def test_failures_are_statuses(python_knows_it, native):
     g[1] = 1
     assert step(plan)[0] == OK
     assert (p == 0.5).all()
+    close_plan(plan)
+
+
+def test_steps_do_without_the_gil(native):
+    """While this thread keeps it, another one steps: with schedule, clipping, groups and averages."""
+    steps = ctypes.PyDLL(native._name).steps_without_gil
+    for options in ({}, {"lr": oc.Cosine(0.1, steps=50), "clip_norm": 1.0, "averaging": oc.EMA(0.9)}):
+        opt = oc.Adam({"a": np.ones(5), "b": np.ones(3)}, {"a": np.ones(5), "b": np.ones(3)}, **options)
+        plan = opened(opt)
+        assert steps(PLACE(address("step_plan")), plan, ctypes.c_long(100)) == 100
+        assert plan_updates(plan) == 100
+        close_plan(plan)
+
+
+def test_a_schedule_cannot_step_or_close_the_plan_that_asks_it():
+    statuses = []
+
+    def lr(t):
+        statuses.extend([step_plan(plan), close_plan(plan), plan_updates(plan)])
+        return 0.5
+
+    p = np.ones(1)
+    plan = opened(oc.SGD(p, np.ones(1), lr=lr))
+    assert step_plan(plan) == step_plan(plan) == OK
+    assert statuses == [REFUSED, REFUSED, 0, REFUSED, REFUSED, 1]
+    assert p == 0.0
+    assert close_plan(plan) == OK
+
+
+def test_an_interrupt_is_a_status_and_comes_again():
+    def lr(t):
+        raise KeyboardInterrupt
+
+    p = np.ones(1)
+    plan = opened(oc.SGD(p, np.ones(1), lr=lr))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    found = []
+    try:
+        found.append(step_plan(plan))
+        for _ in range(1000):
+            found.append(message())
+    except KeyboardInterrupt:
+        found.append("again")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert found[-1] == "again"
+    assert len(found) == 1 or found[0] == FAILED  # it may come before the status is looked at
+    assert p == 1.0
+    assert close_plan(plan) == OK
+
+
+def test_a_text_that_cannot_be_had_is_still_a_failure():
+    class Bad(Exception):
+        def __str__(self):
+            raise KeyboardInterrupt
+
+    def lr(t):
+        raise Bad
+
+    plan = opened(oc.SGD(np.ones(1), np.ones(1), lr=lr))
+    assert step_plan(plan) == FAILED
+    assert plan_updates(plan) == 0
     close_plan(plan)
 
 
@@ -443,3 +513,5 @@ def test_capsules_are_named_by_signature():
         capsule("apply")
     with pytest.raises(ValueError, match="name must be one of"):
         address("adam")
+    with pytest.raises(ValueError, match="name must be one of"):
+        capsule("check")

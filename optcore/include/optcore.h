@@ -5,9 +5,9 @@
        const optcore_api *oc = PyCapsule_Import(OPTCORE_CAPSULE, 0);   (or optcore_import(), below)
 
    Nothing is linked, and Python.h is not needed to read this file. The table is only ever appended to: what was
-   compiled with an older header runs with a newer optcore. Functions report by status or NULL; none raises, aborts or
-   allocates. All may be called from any thread, with the GIL or without; those that need it take it, which the comments
-   say. What they are handed belongs to the caller, and two threads must not change the same at once. */
+   compiled with an older header runs with a newer optcore. Functions report by status or NULL; none raises or aborts,
+   and none allocates but where the comments say that it takes the GIL. All may be called from any thread, with the GIL
+   or without. What they are handed belongs to the caller, and two threads must not change the same at once. */
 
 #ifndef OPTCORE_H
 #define OPTCORE_H
@@ -25,7 +25,7 @@ extern "C" {
 enum {
     OPTCORE_OK = 0,
     OPTCORE_BAD_ARGUMENT = 1, /* a pointer is NULL, or a number out of range; nothing was changed */
-    OPTCORE_REFUSED = 2,      /* an optimizer cannot be used as it is; nothing was changed */
+    OPTCORE_REFUSED = 2,      /* an optimizer or plan cannot be used as it is; nothing was changed */
     OPTCORE_NOT_FINITE = 3,   /* a gradient, with on_nonfinite="raise"; nothing was changed */
     OPTCORE_FAILED = 4        /* a schedule that is a Python function raised an exception; nothing was changed */
 };
@@ -62,7 +62,8 @@ typedef struct optcore_api {
     const char *(*hyper_name)(const optcore_rule *rule, int index); /* NULL if out of range */
 
     /* Begins update t = 1, 2, ... once for all parameters that share the hyper-parameters. Their values are taken as
-       they are, hyper_count of them in the order of hyper_name. */
+       they are, hyper_count of them in the order of hyper_name. It counts the update before as made, which matters to
+       schedule_free_*: to leave out one that was prepared, go back to a copy of its optcore_update. */
     int (*prepare)(const optcore_rule *rule, optcore_update *update, int64_t t, const double *hyper);
 
     /* Makes the update: changes n elements of p and of each state array, by the gradient g. The arrays are
@@ -89,15 +90,25 @@ typedef struct optcore_api {
        groups, schedules, clipping, bounds, averages and threads. */
 
     /* Takes the GIL. Checks all arrays, and keeps the optimizer from Python until it is closed: its arrays must not be
-       resized meanwhile. step_plan takes the GIL only for schedules that are Python functions, to spread a large step
-       over threads, and to say why it failed. */
+       resized meanwhile. */
     int (*open_plan)(void *optimizer, optcore_plan **plan);
+
+    /* Takes the GIL only for schedules that are Python functions, to spread a large step over threads, and to say why
+       it failed. Python's signal handlers do not run: a long loop that Ctrl-C is to end asks PyErr_CheckSignals. */
     int (*step_plan)(optcore_plan *plan);
     int64_t (*plan_updates)(const optcore_plan *plan); /* completed ones; -1 if plan is NULL */
     int (*close_plan)(optcore_plan *plan);             /* takes the GIL; the plan is gone */
 } optcore_api;
 
-#ifdef Py_PYTHON_H /* Python.h came before */
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* OPTCORE_H */
+
+/* Outside of the guard: also where Python.h comes after a first look at this file. */
+#if defined(Py_PYTHON_H) && !defined(OPTCORE_IMPORT)
+#define OPTCORE_IMPORT
 
 /* With the GIL: the table, or NULL with a Python exception set. Once per module, in its initialization. */
 static inline const optcore_api *optcore_import(void)
@@ -113,11 +124,5 @@ static inline const optcore_api *optcore_import(void)
     }
     return api;
 }
-
-#endif
-
-#ifdef __cplusplus
-}
-#endif
 
 #endif

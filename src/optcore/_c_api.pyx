@@ -5,7 +5,7 @@ Nothing that Python or the engine lays out is shown: callers have opaque structu
 change without anybody being compiled again.
 """
 
-from cpython.exc cimport PyErr_Occurred
+from cpython.exc cimport PyErr_SetInterrupt
 from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer, PyCapsule_New
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.math cimport NAN, floor, sqrt
@@ -14,7 +14,7 @@ from libc.stdlib cimport calloc
 from libc.string cimport memcpy, memset, strcmp, strncpy
 
 from optcore._curves cimport Curve
-from optcore._engine cimport BLOCK, NORM_BLOCK, Plan
+from optcore._engine cimport BLOCK, HELD, NORM_BLOCK, STEPPING, Plan
 from optcore._rules cimport (
     LANES, MAX_CARRIED, MAX_HYPER, MAX_SCALARS, MAX_STATE, Direction32, Direction64, Kept, Loop32, Loop64, Scalars,
     Trust, add_squares, real, sum_of_lanes,
@@ -23,6 +23,10 @@ from optcore._schedules cimport Compiled, value
 
 from optcore._build import RULES
 from optcore.domains import check_choice
+
+
+cdef extern from "Python.h":
+    const Py_ssize_t PY_SSIZE_T_MAX
 
 
 cdef extern from *:
@@ -35,11 +39,6 @@ cdef extern from *:
     static OPTCORE_THREAD char optcore_text[512];
     """
     char[512] text "optcore_text"  # a thread's last failure
-
-
-# C knows no objects.
-ctypedef const Schedule* (*FindSchedule)(void*) noexcept
-ctypedef int (*OpenAPlan)(void*, OpenPlan**) noexcept
 
 
 cdef extern from "optcore.h":
@@ -60,10 +59,10 @@ cdef extern from "optcore.h":
         int (*prepare)(const Rule*, Update*, int64_t, const double*) noexcept nogil
         int (*apply32)(const Rule*, const Update*, int64_t, float*, const float*, float* const*) noexcept nogil
         int (*apply64)(const Rule*, const Update*, int64_t, double*, const double*, double* const*) noexcept nogil
-        FindSchedule find_schedule
+        const Schedule* (*find_schedule)(void*) noexcept
         double (*schedule_value)(const Schedule*, int64_t) noexcept nogil
         double (*schedule_at)(double, void*) noexcept nogil
-        OpenAPlan open_plan
+        int (*open_plan)(void*, OpenPlan**) noexcept
         int (*step_plan)(OpenPlan*) noexcept nogil
         int64_t (*plan_updates)(const OpenPlan*) noexcept nogil
         int (*close_plan)(OpenPlan*) noexcept
@@ -74,11 +73,11 @@ cdef int fail(int status, const char* why) noexcept nogil:
     return status
 
 
-cdef int fail_with(int status, error) noexcept:
-    """The text of an exception; status, whatever happens."""
+cdef int fail_with(int status, error, bint by_name=False) noexcept:
+    """The text of an exception, with its name where the text alone may say little; status, whatever happens."""
     try:
-        return fail(status, f"{error}".encode())
-    except Exception:
+        return fail(status, (f"{type(error).__name__}: {error}" if by_name else f"{error}").encode())
+    except BaseException:
         return fail(status, b"an exception whose text cannot be had")
 
 
@@ -88,11 +87,13 @@ cdef const char* message() noexcept nogil:
 
 cdef int check(int status) except -1 nogil:
     """The exception of a status, for callers that have exceptions: ValueError, RuntimeError or FloatingPointError."""
-    if status == OK:
-        return 0
-    with gil:
-        kind = {BAD_ARGUMENT: ValueError, NOT_FINITE: FloatingPointError}.get(status, RuntimeError)
-        raise kind((<bytes> text).decode(errors="replace"))
+    # Functions that have Python variables take the GIL wherever they end, so this one has none.
+    return 0 if status == OK else raise_status(status)
+
+
+cdef int raise_status(int status) except -1 with gil:
+    kind = {BAD_ARGUMENT: ValueError, NOT_FINITE: FloatingPointError}.get(status, RuntimeError)
+    raise kind((<bytes> text).decode(errors="replace"))
 
 
 # ---------------------------------------------------------------------- rules
@@ -268,6 +269,8 @@ cdef int apply(
     cdef int k
     if rule == NULL or update == NULL or n < 0 or (n > 0 and (p == NULL or g == NULL)):
         return fail(BAD_ARGUMENT, b"apply: rule, update, p or g is NULL, or n is negative")
+    if n > PY_SSIZE_T_MAX // <int64_t> sizeof(real):
+        return fail(BAD_ARGUMENT, b"apply: n is more than the memory of this machine can hold")
     if n == 0:
         return OK
     if entry.states > 0 and state == NULL:
@@ -303,14 +306,19 @@ cdef int apply64(
 # ---------------------------------------------------------------------- schedules
 
 
-cdef const Schedule* find_schedule(object schedule) noexcept with gil:
-    if not isinstance(schedule, Compiled) or type(schedule).__call__ is not Compiled.__call__:
-        fail_with(BAD_ARGUMENT, f"{type(schedule).__name__} is no schedule that C can evaluate; use one such as optcore.Cosine(...)")
+cdef const Schedule* find_schedule(void* schedule) noexcept with gil:
+    if schedule == NULL:
+        fail(BAD_ARGUMENT, b"find_schedule: the object is NULL")
         return NULL
-    if (<Compiled> schedule).depth == 0:
-        fail_with(BAD_ARGUMENT, f"this {type(schedule).__name__} has not been given its values")
+    found = <object> schedule
+    kind = type(found)
+    if not isinstance(found, Compiled) or kind.__call__ is not Compiled.__call__:
+        fail_with(BAD_ARGUMENT, f"{kind.__name__} is no schedule that C can evaluate; use one such as optcore.Cosine(...)")
         return NULL
-    return <const Schedule*> <const void*> &(<Compiled> schedule).curve
+    if (<Compiled> found).depth == 0:
+        fail_with(BAD_ARGUMENT, f"this {kind.__name__} has not been given its values")
+        return NULL
+    return <const Schedule*> <const void*> &(<Compiled> found).curve
 
 
 cdef double schedule_value(const Schedule* schedule, int64_t t) noexcept nogil:
@@ -330,56 +338,57 @@ cdef double schedule_at(double t, void* schedule) noexcept nogil:
 # ---------------------------------------------------------------------- optimizers
 
 
-cdef int step(Plan plan) except -1 nogil:
-    return plan.advance()
-
-
-# Called as a function of a pointer, because an object would be counted, which takes the GIL.
-cdef int (*step_of)(void*) noexcept nogil
-step_of = <int (*)(void*) noexcept nogil> <void*> step
-
-
-cdef int step_again(Plan plan) except -1:
-    """Raises what the step before has raised, or would have: threads that Python does not know lose it."""
-    if PyErr_Occurred() == NULL:
-        return step(plan)
-    return -1
-
-
-cdef int open_plan(object optimizer, OpenPlan** plan) noexcept with gil:
+cdef int open_plan(void* optimizer, OpenPlan** plan) noexcept with gil:
     cdef Plan opened
-    if plan == NULL:
-        return fail(BAD_ARGUMENT, b"open_plan: plan is NULL")
+    if optimizer == NULL or plan == NULL:
+        return fail(BAD_ARGUMENT, b"open_plan: optimizer or plan is NULL")
     plan[0] = NULL
+    found = <object> optimizer
     try:
-        if not isinstance(optimizer, Plan):
-            raise TypeError(f"open_plan takes an optimizer, such as optcore.Adam(params, grads), got {type(optimizer).__name__}")
-        opened = optimizer
+        if not isinstance(found, Plan):
+            raise TypeError(f"open_plan takes an optimizer, such as optcore.Adam(params, grads), got {type(found).__name__}")
+        opened = found
         if opened.bound is None:
             raise TypeError(
-                f"the {type(optimizer).__name__} was made without gradients; pass them when making it, behind the "
-                "parameters"
+                f"the {type(found).__name__} was made without gradients; pass them when making it, behind the parameters"
             )
         opened.hold(opened.bound)
     except BaseException as error:
         return fail_with(REFUSED, error)
     Py_INCREF(opened)
-    plan[0] = <OpenPlan*> <void*> opened
+    plan[0] = <OpenPlan*> optimizer
     return OK
 
 
 cdef int step_plan(OpenPlan* plan) noexcept nogil:
+    # An object of its own here would be counted, for which the GIL is taken.
     if plan == NULL:
         return fail(BAD_ARGUMENT, b"step_plan: plan is NULL")
-    if step_of(plan) == 0:
-        return OK
-    with gil:
-        try:
-            step_again(<Plan> <void*> plan)
-        except FloatingPointError as error:
-            return fail_with(NOT_FINITE, error)
-        except BaseException as error:
-            return fail_with(FAILED, error)
+    if (<Plan> <void*> plan).busy != HELD:
+        return fail(REFUSED, b"step_plan: a step of the plan is running, or it was closed")
+    return OK if (<Plan> <void*> plan).advance_quietly() else step_in_python(plan)
+
+
+cdef int step_in_python(OpenPlan* plan) noexcept with gil:
+    """A step that needs Python, or is to say why it cannot be made.
+
+    The GIL is taken around it, because a thread that Python does not know keeps no exception from one time to the next.
+    """
+    cdef Plan opened = <Plan> <void*> plan
+    cdef int64_t updates = opened.updates
+    opened.busy = STEPPING  # Python may run now
+    try:
+        with nogil:
+            opened.advance()
+    except FloatingPointError as error:
+        return fail_with(NOT_FINITE, error)
+    except KeyboardInterrupt:
+        PyErr_SetInterrupt()  # for the Python code that called the C code
+        return OK if opened.updates > updates else fail(FAILED, b"KeyboardInterrupt")
+    except BaseException as error:
+        return fail_with(FAILED, error, True)
+    finally:
+        opened.busy = HELD
     return OK
 
 
@@ -391,6 +400,8 @@ cdef int close_plan(OpenPlan* plan) noexcept with gil:
     if plan == NULL:
         return fail(BAD_ARGUMENT, b"close_plan: plan is NULL")
     cdef Plan closed = <Plan> <void*> plan
+    if closed.busy != HELD:
+        return fail(REFUSED, b"close_plan: a step of the plan is running, or it was closed before")
     closed.release()
     Py_DECREF(closed)
     return OK
@@ -402,6 +413,7 @@ cdef int close_plan(OpenPlan* plan) noexcept with gil:
 def capsule(str name):
     """The capsule of a function, whose name is its C signature, or of the table."""
     found = {"_C_API": _C_API, **globals()["__pyx_capi__"]}
+    del found["check"]  # which raises: it is for Cython
     return found[check_choice("name", name, sorted(found))]
 
 
@@ -409,7 +421,7 @@ def address(what):
     """Where a function or the table is, by its name; or the schedule that C functions take."""
     cdef const Schedule* schedule
     if not isinstance(what, str):
-        schedule = find_schedule(what)
+        schedule = find_schedule(<void*> what)
         check(BAD_ARGUMENT if schedule == NULL else OK)
         return <size_t> schedule
     found = capsule(what)
@@ -431,8 +443,6 @@ api.size, api.abi, api.message = sizeof(Api), ABI, message
 api.find_rule, api.rule_at, api.rule_name = find_rule, rule_at, rule_name
 api.state_count, api.state_name, api.hyper_count, api.hyper_name = state_count, state_name, hyper_count, hyper_name
 api.prepare, api.apply32, api.apply64 = prepare, apply32, apply64
-api.find_schedule = <FindSchedule> <void*> find_schedule
-api.schedule_value, api.schedule_at = schedule_value, schedule_at
-api.open_plan = <OpenAPlan> <void*> open_plan
-api.step_plan, api.plan_updates, api.close_plan = step_plan, plan_updates, close_plan
+api.find_schedule, api.schedule_value, api.schedule_at = find_schedule, schedule_value, schedule_at
+api.open_plan, api.step_plan, api.plan_updates, api.close_plan = open_plan, step_plan, plan_updates, close_plan
 _C_API = PyCapsule_New(&api, CAPSULE, NULL)

@@ -23,7 +23,10 @@ cdef enum Nonfinite:
     ALLOW, RAISE, SKIP
 
 cdef enum Busy:
-    FREE, STEPPING, INTERIM
+    FREE, STEPPING, INTERIM, HELD
+
+cdef enum Verdict:
+    GO, LEAVE_OUT, REFUSE
 
 cdef enum Averaging:
     NO_AVERAGE, EMA, POLYAK
@@ -120,10 +123,15 @@ cdef class Plan:
     cdef int prepare(self) except -1 nogil
     cdef int call_functions(self) except -1
     cdef int refuse(self, tuple place, x) except -1
+    cdef bint follow_curves(self, const Scheduled** bad) noexcept nogil
     cdef void make_scalars(self) noexcept nogil
     cdef int finish(self) except -1 nogil
+    cdef Verdict look(self) noexcept nogil
+    cdef bint is_spread(self) noexcept nogil
+    cdef void move(self) noexcept nogil
     cdef bint is_plain(self) noexcept
     cdef int hold(self, tuple grads) except -1
+    cdef bint advance_quietly(self) noexcept nogil
     cdef int advance(self) except -1 nogil
     cdef void release(self) noexcept
     cdef void count_step(self) noexcept nogil

@@ -187,6 +187,7 @@ cdef class Plan:
 
         Returned are NumPy's, in the order of the parameters.
         """
+        self._check_idle()
         if grads is None:
             self.bound = None
             return None
@@ -295,6 +296,8 @@ cdef class Plan:
     cdef int occupy(self, Busy busy) except -1:
         if self.busy == STEPPING:
             raise RuntimeError("step() was called while a step of the same optimizer was running")
+        if self.busy == HELD:
+            raise RuntimeError("compiled code makes the steps of this optimizer; call step() when it has ended (close_plan)")
         if self.busy == INTERIM:
             raise RuntimeError("the parameters are at the look-ahead point; call step() after the with block")
         if self.arrays == NULL:
@@ -306,6 +309,10 @@ cdef class Plan:
         """RuntimeError while a step runs, which may be in another thread, or one of its schedules."""
         if self.busy == STEPPING:
             raise RuntimeError("the optimizer cannot be changed, copied or saved while one of its steps is running")
+        if self.busy == HELD:
+            raise RuntimeError(
+                "the optimizer cannot be changed, copied or saved while compiled code makes its steps (until close_plan)"
+            )
 
     def _check_not_interim(self):
         if self.busy == INTERIM:
@@ -490,21 +497,29 @@ cdef class Plan:
 
     cdef int prepare(self) except -1 nogil:
         """The scalars of the next update."""
-        cdef Py_ssize_t k
-        cdef Scheduled* curve
-        cdef double x = 0.0
-        for k in range(self.curve_count):
-            curve = &self.curves[k]
-            x = value(curve.curve, self.updates)
-            if not curve.low <= x <= curve.high:
-                with gil:
-                    self.refuse((curve.group - self.groups, curve.slot), x)
-            curve.group.c[curve.slot] = x
+        cdef const Scheduled* bad
+        if not self.follow_curves(&bad):
+            with gil:
+                self.refuse((bad.group - self.groups, bad.slot), value(bad.curve, self.updates))
         if self.has_functions:
             with gil:
                 self.call_functions()
         self.make_scalars()
         return 0
+
+    cdef bint follow_curves(self, const Scheduled** bad) noexcept nogil:
+        """Takes the values of schedules that need no Python, until one is out of its range."""
+        cdef Py_ssize_t k
+        cdef const Scheduled* curve
+        cdef double x
+        for k in range(self.curve_count):
+            curve = &self.curves[k]
+            x = value(curve.curve, self.updates)
+            if not curve.low <= x <= curve.high:
+                bad[0] = curve
+                return False
+            curve.group.c[curve.slot] = x
+        return True
 
     cdef void make_scalars(self) noexcept nogil:
         cdef Py_ssize_t k, j
@@ -537,31 +552,43 @@ cdef class Plan:
 
     cdef int finish(self) except -1 nogil:
         """The step itself, of gradients that were looked at, by scalars that were prepared."""
-        cdef double limit = self.groups[0].c[CLIP_NORM], norm
-        cdef bint bad
-        self.factor = 1.0
-        if self.nonfinite != ALLOW or limit < INFINITY:  # what must be known before anything is written
-            bad = measure(self, limit < INFINITY)
-            if bad and self.nonfinite == SKIP:
-                self.skipped += 1
-                return 0
-            if bad:
-                with gil:
-                    raise FloatingPointError(self.describe_nonfinite())
-            if limit < INFINITY:
-                norm = sqrt(pairwise(self.sums, self.norm_blocks))
-                if norm > limit:
-                    self.factor = limit / norm
-        if self.threads > 1 and self.elements >= WITHOUT_GIL:
+        cdef Verdict verdict = self.look()
+        if verdict == REFUSE:
+            with gil:
+                raise FloatingPointError(self.describe_nonfinite())
+        if verdict == LEAVE_OUT:
+            self.skipped += 1
+        elif self.is_spread():
             with gil:
                 self.spread_all()
-            return 0
+        else:
+            self.move()
+        return 0
+
+    cdef Verdict look(self) noexcept nogil:
+        """What must be known before anything is written: whether all is finite, and the norm."""
+        cdef double limit = self.groups[0].c[CLIP_NORM], norm
+        self.factor = 1.0
+        if self.nonfinite == ALLOW and not limit < INFINITY:
+            return GO
+        if measure(self, limit < INFINITY):
+            return LEAVE_OUT if self.nonfinite == SKIP else REFUSE
+        if limit < INFINITY:
+            norm = sqrt(pairwise(self.sums, self.norm_blocks))
+            if norm > limit:
+                self.factor = limit / norm
+        return GO
+
+    cdef bint is_spread(self) noexcept nogil:
+        """Whether threads share the step."""
+        return self.threads > 1 and self.elements >= WITHOUT_GIL
+
+    cdef void move(self) noexcept nogil:
         if self.trust:
             walk(self, 0, self.blocks, True)
             trust_all(self)
         walk(self, 0, self.blocks, False)
         self.count_step()
-        return 0
 
     cdef bint is_plain(self) noexcept:
         """Whether a step is the rule and nothing else, until a setting is changed."""
@@ -581,7 +608,7 @@ cdef class Plan:
 
     cdef int hold(self, tuple grads) except -1:
         """Prepares steps by `advance`, of the same gradients. Until `release` the optimizer is busy with them."""
-        self.occupy(STEPPING)
+        self.occupy(HELD)
         try:
             self.take_all(grads)
         except BaseException:
@@ -591,24 +618,43 @@ cdef class Plan:
         return 0
 
     cdef int advance(self) except -1 nogil:
-        """A step; where it is the rule and nothing else, without the questions that take a third of one of ten elements."""
+        """A step."""
+        if self.advance_quietly():
+            return 0
+        self.prepare()
+        if self.has_functions:
+            with gil:  # which may have changed the arrays
+                self.take_all(self.held)
+        return self.finish()
+
+    cdef bint advance_quietly(self) noexcept nogil:
+        """A step, if it takes no Python; nothing has been changed otherwise.
+
+        Where it is the rule and nothing else, it goes without the questions that take a third of a step of ten elements.
+        """
         cdef Py_ssize_t i
         cdef const Array* a
-        if not self.plain:
-            self.prepare()
-            if self.has_functions:
-                with gil:  # which may have changed the arrays
-                    self.take_all(self.held)
-            return self.finish()
+        cdef const Scheduled* bad
+        cdef Verdict verdict
+        if self.plain:
+            self.make_scalars()
+            for i in range(self.size):
+                a = &self.arrays[i]
+                if a.single:
+                    self.loop32(a.n, <float*> a.p, <const float*> a.g, <float**> a.state, self.groups[a.group].h32)
+                else:
+                    self.loop64(a.n, <double*> a.p, <const double*> a.g, <double**> a.state, self.groups[a.group].h)
+            self.count_step()
+            return True
+        if self.has_functions or self.is_spread() or not self.follow_curves(&bad):
+            return False
         self.make_scalars()
-        for i in range(self.size):
-            a = &self.arrays[i]
-            if a.single:
-                self.loop32(a.n, <float*> a.p, <const float*> a.g, <float**> a.state, self.groups[a.group].h32)
-            else:
-                self.loop64(a.n, <double*> a.p, <const double*> a.g, <double**> a.state, self.groups[a.group].h)
-        self.count_step()
-        return 0
+        verdict = self.look()
+        if verdict == GO:
+            self.move()
+        elif verdict == LEAVE_OUT:
+            self.skipped += 1
+        return verdict != REFUSE
 
     cdef void release(self) noexcept:
         self.held, self.busy = None, FREE

@@ -26,7 +26,7 @@ def fit(const double[:, ::1] x, const double[::1] y, double[::1] w, double[::1] 
     cdef int64_t t, i
 
     cdef const Rule* adam = find_rule(b"adam")
-    cdef const Schedule* schedule = find_schedule(lr)
+    cdef const Schedule* schedule = find_schedule(<void*> lr)
     cdef Update update
     memset(&update, 0, sizeof(Update))
     with nogil:
@@ -44,7 +44,7 @@ def fit_with(optimizer, const double[:, ::1] x, const double[::1] y, double[::1]
     cdef int64_t t, i
 
     cdef OpenPlan* plan
-    check(open_plan(optimizer, &plan))
+    check(open_plan(<void*> optimizer, &plan))
     try:
         with nogil:
             for t in range(steps):

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct call {
     int (*step)(void *);
@@ -27,6 +28,32 @@ int in_a_thread(int (*step)(void *), const char *(*message)(void), void *plan, c
     if (pthread_create(&thread, NULL, run, &call) == 0)
         pthread_join(thread, NULL);
     return call.status;
+}
+
+static struct {
+    int (*step)(void *);
+    void *plan;
+    volatile long made;
+} many;
+
+static void *run_many(void *wanted)
+{
+    while (many.made < (long)wanted && many.step(many.plan) == 0)
+        many.made++;
+    return NULL;
+}
+
+/* How many steps a thread makes while this one, which is called with the GIL, keeps it: for at most ten seconds. */
+long steps_without_gil(int (*step)(void *), void *plan, long wanted)
+{
+    pthread_t thread;
+    many.step = step, many.plan = plan, many.made = 0;
+    if (pthread_create(&thread, NULL, run_many, (void *)wanted) != 0)
+        return -1;
+    for (int i = 0; i < 10000 && many.made < wanted; i++)
+        usleep(1000);
+    pthread_detach(thread);
+    return many.made;
 }
 
 #ifdef __GLIBC__ /* whose own names let these take the place of malloc */
