@@ -7,6 +7,7 @@ protocol is asked first, because it locks what it exports and says whether it ma
 from __future__ import annotations
 
 import contextlib
+import itertools
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -240,7 +241,8 @@ class Allocator:
         array = as_array(made, self.allocate(shape, dtype), dtype, shape, writeable=True).view()
         if array.nbytes:
             begin, end = byte_bounds(array)
-            for first, (last, other) in [*self.spans, *MADE.copy().items()]:  # a copy: any array may die meanwhile
+            made_before = MADE.copy().items()  # of a copy: any array may die meanwhile
+            for first, (last, other) in itertools.chain(self.spans, made_before):
                 if first < end and begin < last:
                     raise ValueError(f"{made} and {other} share memory; allocate must make a new array at each call")
             MADE[begin] = end, what
