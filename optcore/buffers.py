@@ -6,15 +6,23 @@ protocol is asked first, because it locks what it exports and says whether it ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import itertools
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+try:
+    from numpy.lib.array_utils import byte_bounds
+except ImportError:  # NumPy before 2.0
+    from numpy import byte_bounds  # type: ignore[attr-defined, no-redef]
+
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["Array", "Arrays", "allocated", "as_array", "check_allocate", "is_array", "view"]
+__all__ = ["IN_MEMORY", "Allocator", "Array", "Arrays", "as_array", "is_array", "view"]
 
 
 class SupportsDLPack(Protocol):
@@ -84,19 +92,21 @@ def view(what: str, value: Any, *, brief: bool = False) -> np.ndarray:
         return np.asarray(exported)
     except (BufferError, ValueError) as error:
         raise TypeError(
-            f"{what} ({kind}) has no view in NumPy, with its format {exported.format!r}: {error}. It must be float32 "
-            "or float64, in one piece of memory"
+            f"{what} ({kind}) has no view in NumPy, with its format {exported.format!r}: {str(error).rstrip('.')}. It "
+            "must be float32 or float64, in one piece of memory"
         ) from error
 
 
 def dlpack_view(what: str, value: Any, brief: bool) -> np.ndarray:
     """The view of what exports DLPack; it can be written where that is known to be allowed."""
     kind = type(value).__name__
-    if getattr(value, "requires_grad", False):  # torch exports only what it does not record
-        value = value.detach()
     try:
+        if getattr(value, "requires_grad", False):  # torch exports only what it does not record
+            value = value.detach()
+        # torch exports the memory, which holds the negative of such a tensor; conjugate ones it does not export.
+        negative = hasattr(value, "is_neg") and value.is_neg()
         device = int(value.__dlpack_device__()[0])
-        if device in HOST:
+        if device in HOST and not negative:
             shared = shared_view(value)
             return shared if brief else own_view(value, shared)
     except Exception as error:  # whatever the other library raises
@@ -104,6 +114,10 @@ def dlpack_view(what: str, value: Any, brief: bool) -> np.ndarray:
             f"{what} ({kind}) has no view through DLPack: {str(error).rstrip('.')}. It must be float32 or float64, "
             "dense, and in the memory of the CPU"
         ) from error
+    if negative:
+        raise TypeError(
+            f"{what} ({kind}) has its negative bit set: its memory has the other sign; call .resolve_neg() of it first"
+        )
     name = DEVICES.get(device, f"DLPack's number {device}")
     raise TypeError(f"{what} ({kind}) is on another device ({name}); copy it to the memory of the CPU first")
 
@@ -156,7 +170,8 @@ def as_array(
         found = str(array.dtype) if array.dtype.isnative else f"{array.dtype} (foreign byte order)"
         advice = "use .astype(...)"
         if kind:
-            advice = f"pass numpy.array(..., {accepted.partition(' ')[0]!r})"
+            kept = "float32" if np.can_cast(array.dtype, np.float32) else "float64"
+            advice = f"pass numpy.array(..., {kept if dtype is None else accepted!r})"
             if array.dtype.itemsize == 1:
                 advice = 'if its bytes are such numbers, memoryview(...).cast("f") or .cast("d") says so'
         raise TypeError(f"{what}{kind} has dtype {found}, but must be {accepted}; {advice}")
@@ -182,13 +197,63 @@ def as_array(
     return array
 
 
-def check_allocate(value: Any) -> Callable[..., Array]:
-    """``value``, if it is a function; ``numpy.empty`` in place of None; TypeError otherwise."""
-    if value is not None and not callable(value):
-        raise TypeError(f"allocate must be a function like numpy.empty, or None, got {value!r}")
-    return np.empty if value is None else value
+MADE: dict[int, tuple[int, str]] = {}
+"""Where arrays that came from ``allocate`` begin, while they are alive: where they end, and what they are."""
 
 
-def allocated(what: str, allocate: Callable[..., Array], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """What ``allocate`` makes, if it can be used; TypeError or ValueError as of `as_array` otherwise."""
-    return as_array(f"{what} that allocate made", allocate(shape, dtype), dtype, shape, writeable=True)
+class Allocator:
+    """``allocate`` during one call, which must make arrays in memory that nothing uses.
+
+    In use is what the caller names, and what any ``allocate`` made before, in this call or another, while it is held.
+    Nothing has been written to an array that is refused.
+
+    Parameters
+    ----------
+    allocate : callable, optional
+        ``allocate(shape, dtype)``. None: ``numpy.empty``, whose arrays need no check.
+    used : iterable of (name, array)
+        What else is in use, of any library; what has no `view` is passed over, because binding refuses it by name.
+
+    Raises
+    ------
+    TypeError
+        ``allocate`` is no function.
+    """
+
+    def __init__(self, allocate: Callable[..., Array] | None, used: Iterable[tuple[str, Any]] = ()):
+        if allocate is not None and not callable(allocate):
+            raise TypeError(f"allocate must be a function like numpy.empty, or None, got {allocate!r}")
+        self.allocate = allocate
+        self.spans: list[tuple[int, tuple[int, str]]] = []
+        for what, value in () if allocate is None else used:
+            with contextlib.suppress(TypeError):
+                array = view(what, value, brief=True)
+                if array.nbytes:
+                    begin, end = byte_bounds(array)
+                    self.spans.append((begin, (end, what)))
+
+    def empty(self, what: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """An array that can be written to; TypeError or ValueError as of `as_array` if ``allocate`` made another."""
+        if self.allocate is None:
+            return np.empty(shape, dtype)
+        made = f"{what} that allocate made"
+        # A view of it: nobody else holds that, so that its end is the end of its use.
+        array = as_array(made, self.allocate(shape, dtype), dtype, shape, writeable=True).view()
+        if array.nbytes:
+            begin, end = byte_bounds(array)
+            made_before = MADE.copy().items()  # of a copy: any array may die meanwhile
+            for first, (last, other) in itertools.chain(self.spans, made_before):
+                if first < end and begin < last:
+                    raise ValueError(f"{made} and {other} share memory; allocate must make a new array at each call")
+            MADE[begin] = end, what
+            weakref.finalize(array, MADE.pop, begin, None)
+        return array
+
+    def full(self, what: str, content: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """The same with this content."""
+        array = self.empty(what, shape, dtype)
+        array[...] = content
+        return array
+
+
+IN_MEMORY = Allocator(None)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
 
-from optcore.buffers import Array, allocated
+from optcore.buffers import IN_MEMORY, Allocator
 from optcore.expressions import parse
 from optcore.feedback import Feedback
 from optcore.schedules import Schedule
@@ -129,24 +129,39 @@ def write_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
         raise
 
 
-def read_array(archive: zipfile.ZipFile, name: str, allocate: Callable[..., Array]) -> np.ndarray:
+@contextlib.contextmanager
+def whole(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Errors of what is read here are the file's; ValueError says so."""
+    import zipfile
+    import zlib
+
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{os.fsdecode(path)} is not a whole state file of optcore: {error}") from error
+
+
+def read_array(path: str | os.PathLike[str], archive: zipfile.ZipFile, name: str, allocator: Allocator) -> np.ndarray:
     """One array of an ``.npz`` file, read in pieces to where ``allocate`` wants it."""
-    with archive.open(f"{name}.npy") as entry:
-        np.lib.format.read_magic(entry)
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(entry)
-        if fortran or dtype not in (np.float32, np.float64):
-            raise ValueError(f"{name} is no C-contiguous array of float32 or float64")
-        array = allocated(name, allocate, shape, dtype)
+    with contextlib.ExitStack() as stack:
+        with whole(path):
+            entry = stack.enter_context(archive.open(f"{name}.npy"))
+            np.lib.format.read_magic(entry)
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(entry)
+            if fortran or dtype not in (np.float32, np.float64):
+                raise ValueError(f"{name} is no C-contiguous array of float32 or float64")
+        array = allocator.empty(name, shape, dtype)
         octets, place = array.reshape(-1).view(np.uint8), 0
-        while piece := entry.read(PIECE):
-            octets[place : place + len(piece)] = np.frombuffer(piece, np.uint8)
-            place += len(piece)
-    if place != octets.size:
-        raise ValueError(f"{name} has {place} bytes in place of {octets.size}")
+        with whole(path):
+            while piece := entry.read(PIECE):
+                octets[place : place + len(piece)] = np.frombuffer(piece, np.uint8)
+                place += len(piece)
+            if place != octets.size:
+                raise ValueError(f"{name} has {place} bytes in place of {octets.size}")
     return array
 
 
-def read_state(path: str | os.PathLike[str], allocate: Callable[..., Array] = np.empty) -> dict[str, Any]:
+def read_state(path: str | os.PathLike[str], allocator: Allocator = IN_MEMORY) -> dict[str, Any]:
     """The state dictionary of a file that :meth:`Optimizer.save` wrote, its arrays where ``allocate`` wants them.
 
     Raises
@@ -155,24 +170,23 @@ def read_state(path: str | os.PathLike[str], allocate: Callable[..., Array] = np
         The file cannot be read.
     ValueError
         It is truncated, or something else.
+    ValueError, TypeError
+        Of the allocator.
     """
     import json
-    import zipfile
-    import zlib
 
-    try:
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+    with open(path, "rb") as opened, contextlib.ExitStack() as stack:
+        with whole(path):
+            file = stack.enter_context(np.load(opened, allow_pickle=False))
             state = json.loads(str(file["header"]), object_hook=decoder())
-            state["state"] = {
-                name: {
-                    key.rpartition("/")[2]: read_array(file.zip, key, allocate)
-                    for key in file.files
-                    if key.startswith(f"state/{quoted(name)}/")
-                }
+            found = {
+                name: [key for key in file.files if key.startswith(f"state/{quoted(name)}/")]
                 for group in state["groups"]
                 for name in group["names"]
             }
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{os.fsdecode(path)} is not a whole state file of optcore: {error}") from error
+        state["state"] = {
+            name: {key.rpartition("/")[2]: read_array(path, file.zip, key, allocator) for key in keys}
+            for name, keys in found.items()
+        }
     check_state(state)
     return state

@@ -17,7 +17,7 @@ import numpy as np
 
 from optcore._build import RULES
 from optcore._engine import BLOCK_SIZE, Plan
-from optcore.buffers import Array, Arrays, allocated, as_array, check_allocate, is_array
+from optcore.buffers import Allocator, Array, Arrays, as_array, is_array
 from optcore.domains import (
     ANY,
     DOMAINS,
@@ -215,8 +215,8 @@ class Optimizer(Plan):
         How many threads share the blocks of a large step. The bits do not depend on it.
     allocate : callable, optional
         ``allocate(shape, dtype)`` makes the arrays of the state, and copies of them, in place of ``numpy.empty``: where
-        it gives a :class:`numpy.memmap` the state lies on the disk. It is not saved, but can be given to
-        :func:`optcore.load` again.
+        it gives a :class:`numpy.memmap` the state lies on the disk. Memory that is in use is refused before anything
+        is written to it. It is not saved, but can be given to :func:`optcore.load` again.
 
     Notes
     -----
@@ -259,6 +259,8 @@ class Optimizer(Plan):
     ):
         # hyper: live values by keyword; switches: fixed ones; codes: what switches mean to the rule's scalars;
         # initial: what state arrays are filled with, where not zero; copies: those that start as the parameter.
+        if "_grads" in vars(self):  # the last that is set here; Plan would say it, but after what comes before it
+            raise RuntimeError(f"this {type(self).__name__} is bound to its parameters; make a new one")
         if not rule:
             raise TypeError("Optimizer is the base of optimizers; make one of them, say optcore.Adam(params)")
         self._check_keywords(options)
@@ -273,7 +275,8 @@ class Optimizer(Plan):
         self._make_groups(
             params, {**hyper, "weight_decay": options["weight_decay"], "clip_value": options["clip_value"]}
         )
-        lower, upper = self._make_bounds()
+        fresh = Allocator(options["allocate"], in_use(self._named(), grads, options["bounds"]))
+        lower, upper = self._make_bounds(fresh)
         self._state: dict[str, dict[str, np.ndarray]] = {}
         arrays = []
         for index, named in enumerate(self._params):
@@ -282,7 +285,7 @@ class Optimizer(Plan):
                     if abs(value) > float(np.finfo(p.dtype).max):
                         raise ValueError(f"{name!r} is {p.dtype}, which cannot hold {value!r}, the first {key}")
                 state = [
-                    self._fresh(
+                    fresh.full(
                         f"the state {key!r} of {name!r}",
                         p if key in copies else initial.get(key, 0.0),
                         p.shape,
@@ -293,7 +296,7 @@ class Optimizer(Plan):
                 self._state[name] = kept = dict(zip(self._rule.state, state, strict=True))
                 if averaging is not None:
                     begin = p if isinstance(averaging, EMA) else 0.0
-                    kept["average"] = self._fresh(f"the average of {name!r}", begin, p.shape, p.dtype)
+                    kept["average"] = fresh.full(f"the average of {name!r}", begin, p.shape, p.dtype)
                 if self._wide_bounds:
                     kept.update(lower=lower[name], upper=upper[name])
                 arrays.append((name, p, index, state, kept.get("average"), lower[name], upper[name]))
@@ -359,7 +362,6 @@ class Optimizer(Plan):
             raise TypeError(f"threads must be an integer, got {threads!r}")
         if not 1 <= threads <= MOST_THREADS:
             raise ValueError(f"threads must be from 1 to {MOST_THREADS}, got {threads}")
-        self._allocate = check_allocate(options["allocate"])
 
     def _make_groups(self, params: Parameters, live: dict[str, Any]) -> None:
         entries, keywords = group_entries(params) or [{"params": params}], self._keywords()
@@ -395,13 +397,7 @@ class Optimizer(Plan):
             raise TypeError("either all groups have mappings of names as params, or none")
         self._mapped = kinds.pop()
 
-    def _fresh(self, what: str, content: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """An array as large as a parameter, with this content, where ``allocate`` wants it."""
-        array = allocated(what, self._allocate, shape, dtype)
-        array[...] = content
-        return array
-
-    def _make_bounds(self) -> list[dict[str, Any]]:
+    def _make_bounds(self, fresh: Allocator) -> list[dict[str, Any]]:
         """Lower and upper bounds by name: arrays as long as the parameter, or one block of a constant."""
         bounds, named = self._options["bounds"], self._named()
         self._wide_bounds = False
@@ -432,7 +428,7 @@ class Optimizer(Plan):
                 given = dict.fromkeys(named, np.asarray(number))
             sides.append(
                 {
-                    name: self._fresh(f"the {side} bound of {name!r}", given[name], p.shape, p.dtype)
+                    name: fresh.full(f"the {side} bound of {name!r}", given[name], p.shape, p.dtype)
                     if self._wide_bounds
                     else np.full(BLOCK_SIZE, given[name], p.dtype)
                     for name, p in named.items()
@@ -588,6 +584,7 @@ class Optimizer(Plan):
         """A copy of all that a run needs to go on with the same bits, but for the parameters themselves."""
         self._check_idle()
         copies: dict[int, Feedback] = {}  # what groups share they share afterwards
+        fresh = Allocator(self._options["allocate"], in_use(self._named(), self._grads))
         return {
             "format": FORMAT,
             "class": type(self).__name__,
@@ -603,7 +600,7 @@ class Optimizer(Plan):
                 for params, values in zip(self._params, self._values, strict=True)
             ],
             "state": {
-                name: {key: self._fresh(f"the copy of {key!r}", a, a.shape, a.dtype) for key, a in arrays.items()}
+                name: {key: fresh.full(f"the copy of {key!r}", a, a.shape, a.dtype) for key, a in arrays.items()}
                 for name, arrays in self._state.items()
             },
         }
@@ -742,6 +739,21 @@ def _rebuild(cls: type[Optimizer], params: Any, grads: Any, arguments: dict[str,
     return optimizer
 
 
+def in_use(params: Mapping[str, Any], grads: Any, bounds: Any = None) -> list[tuple[str, Any]]:
+    """What an optimizer is made of, with its names in messages; any value may be one that will be refused."""
+    given = [("parameter", dict(params)), ("the gradient of", grads)]
+    if isinstance(bounds, (list, tuple)):
+        given += zip(("the lower bound of", "the upper bound of"), bounds, strict=False)
+    found = []
+    for what, values in given:
+        if isinstance(values, Mapping):
+            named = list(values.items())
+        else:
+            named = list(zip(params, values if isinstance(values, (list, tuple)) else [values], strict=False))
+        found += [(f"{what} {name!r}", value) for name, value in named]
+    return found
+
+
 def views(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Through a view an array can be changed, but not be resized or get another dtype under the engine."""
     return {key: array.view() for key, array in arrays.items()}
@@ -788,7 +800,12 @@ def load(path: str | os.PathLike[str], params: Parameters, grads: Arrays | None 
     OSError, ValueError, TypeError
         The file cannot be read, is no state, or does not fit the parameters.
     """
-    state = read_state(path, check_allocate(keywords.get("allocate")))
+    named: dict[str, np.ndarray] = {}
+    mapped = False
+    for entry in group_entries(params) or [{"params": params}]:
+        some, mapped = named_parameters(entry["params"], len(named))
+        named.update(some)
+    state = read_state(path, Allocator(keywords.get("allocate"), in_use(named, grads, keywords.get("bounds"))))
     where, cls = os.fsdecode(path), CLASSES.get(state["class"])
     if cls is None:
         raise ValueError(f"{where} is the state of {state['class']!r}, which this version does not have")
@@ -802,12 +819,6 @@ def load(path: str | os.PathLike[str], params: Parameters, grads: Arrays | None 
     lost = {key for values in (shared, *groups) for key, value in values.items() if is_lost(value)}
     if lost:
         raise ValueError(f"{', '.join(sorted(lost))} was {LOST}; pass it again: load(..., {min(lost)}=...)")
-
-    named: dict[str, np.ndarray] = {}
-    mapped = False
-    for entry in group_entries(params) or [{"params": params}]:
-        some, mapped = named_parameters(entry["params"], len(named))
-        named.update(some)
     names = [name for group in groups for name in group["names"]]
     if sorted(named) != sorted(names):
         raise ValueError(f"{where} is the state of the parameters {names}, not of {list(named)}")

@@ -385,6 +385,74 @@ def test_tensors_that_cannot_be_used(change, words):
     assert f"parameter 'W' {words}" in str(caught.value)
 
 
+NEGATIVE = {
+    "made so": lambda torch: torch._neg_view(torch.ones(1, dtype=torch.float64)),
+    "of a conjugate": lambda torch: torch.tensor([1 + 2j], dtype=torch.complex128).conj().imag,
+}
+
+
+@pytest.mark.parametrize("place", ["parameter", "gradient", "bound gradient", "values of rows"])
+@pytest.mark.parametrize("kind", NEGATIVE)
+def test_negative_tensors_are_not_taken_for_what_their_memory_holds(kind, place):
+    given, p = NEGATIVE[kind](pytest.importorskip("torch")), np.zeros(1)
+    assert given.is_neg()
+    opt = oc.SGD({"W": p}, lr=1.0)
+    use, what = {
+        "parameter": (lambda g: oc.SGD({"W": g}, lr=1.0), "parameter"),
+        "gradient": (lambda g: opt.step({"W": g}), "the gradient of"),
+        "bound gradient": (lambda g: oc.SGD({"W": p}, {"W": g}, lr=1.0).step(), "the gradient of"),
+        "values of rows": (lambda g: opt.step({"W": g}, rows={"W": np.array([0])}), "the gradient of"),
+    }[place]
+    with pytest.raises(TypeError) as caught:
+        use(given)
+    assert f"{what} 'W' (Tensor) has its negative bit set" in str(caught.value)
+    assert "call .resolve_neg()" in str(caught.value)
+    assert (p.tolist(), opt.t) == ([0.0], 0)
+    use(given.resolve_neg())
+    assert place == "parameter" or p.tolist() == [-given.item()]
+
+
+def test_conjugate_tensors_are_refused():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(TypeError, match=r"the gradient of '0' \(Tensor\) has no view .* conjugate bit"):
+        oc.SGD(np.zeros(1), lr=1.0).step(torch.ones(1, dtype=torch.complex128).conj())
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_parameter_of_torch_without_memory_yet_is_refused_by_name(place):
+    given = pytest.importorskip("torch").nn.UninitializedParameter()
+    use = {"parameter": oc.SGD, "gradient": oc.SGD({"W": np.zeros(1)}, lr=1.0).step}[place]
+    with pytest.raises(TypeError) as caught:
+        use({"W": given}, **{"lr": 1.0} if place == "parameter" else {})
+    assert f"{PLACES[place]} (UninitializedParameter) has no view through DLPack: Attempted to use" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "advised"),
+    [("f8", "float64"), ("f4", "float32"), ("f2", "float32"), ("i2", "float32"), ("i4", "float64"), ("i8", "float64")],
+)
+def test_the_advised_dtype_holds_every_number(dtype, advised):
+    given = np.zeros(2, np.dtype(dtype).newbyteorder()).data
+    with pytest.raises(TypeError) as caught:
+        oc.SGD(given, lr=1.0)
+    assert str(caught.value).endswith(f"; pass numpy.array(..., '{advised}')")
+    for own in (np.float32, np.float64):
+        with pytest.raises(TypeError) as caught:
+            oc.SGD(np.zeros(2, own), lr=1.0).step(given)
+        assert str(caught.value).endswith(f"; pass numpy.array(..., '{np.dtype(own)}')")
+
+
+def test_messages_of_numpy_are_sentences_in_ours(monkeypatch):
+    def refuse(value):
+        raise ValueError("no such format.")
+
+    monkeypatch.setattr(np, "asarray", refuse)
+    with pytest.raises(
+        TypeError, match=r"\(memoryview\) has no view in NumPy, .*: no such format\. It must be float32"
+    ):
+        oc.SGD(memoryview(bytes(8)), lr=1.0)
+
+
 def test_memory_that_is_shared_is_found_across_libraries():
     whole = np.zeros(4)
     with pytest.raises(ValueError, match="parameter 'b' and parameter 'a' share memory"):
@@ -523,7 +591,8 @@ def test_allocate_makes_every_array_of_the_state_and_its_copies(tmp_path):
     assert [bits(a) for a in (p, q)] == [bits(a) for a in expected]
     before = len(made)
     state = opt.state_dict()
-    assert {id(a) for a in made[before:]} == {id(a) for kept in state["state"].values() for a in kept.values()}
+    places = {a.ctypes.data for kept in state["state"].values() for a in kept.values()}
+    assert {a.ctypes.data for a in made[before:]} == places
     for name, kept in there.state.items():
         assert {key: bits(a) for key, a in kept.items()} == {key: bits(a) for key, a in state["state"][name].items()}
     assert copy.copy(opt)._options["allocate"] is allocate
@@ -568,11 +637,128 @@ def test_loading_checks_allocate_and_the_arrays_of_the_file(tmp_path):
         oc.load(tmp_path / "int.npz", {"W": p})
 
 
-def test_what_allocate_makes_shares_no_memory():
+@pytest.mark.parametrize(("cls", "bounds"), [(oc.Adam, None), (oc.SGD, (np.zeros(3), None))])
+def test_what_allocate_makes_shares_no_memory(cls, bounds):
     kept = np.empty(3)
-    for cls, bounds in ((oc.Adam, None), (oc.SGD, (np.zeros(3), None))):
-        with pytest.raises(ValueError, match="share memory"):
-            cls(np.zeros(3), lr=1.0, bounds=bounds, allocate=lambda shape, dtype: kept)
+    with pytest.raises(
+        ValueError, match=r"that allocate made and the .* of '0' share memory; allocate must make a new"
+    ):
+        cls(np.zeros(3), lr=1.0, bounds=bounds, allocate=lambda shape, dtype: kept)
+
+
+# What may be in use while an optimizer is made or loaded, with its name in the message.
+IN_USE = {
+    "p": "parameter 'p'",
+    "q": "parameter 'q'",
+    "g": "the gradient of 'q'",
+    "strided": "the gradient of 'p'",
+    "lower": "the lower bound of 'q'",
+    "upper": "the upper bound of 'q'",
+}
+
+
+@pytest.mark.parametrize("exported", [False, True])
+@pytest.mark.parametrize("used", IN_USE)
+@pytest.mark.parametrize("loading", [False, True])
+def test_allocate_cannot_give_memory_that_is_in_use(loading, used, exported, tmp_path):
+    """It is refused before anything is written to it; the gradient that is not contiguous would be refused later."""
+    memory = {name: np.arange(k, k + 6.0) for k, name in enumerate(IN_USE)}
+    memory["upper"] += 10
+    p, q, g, strided, lower, upper = ((a.data if exported else a)[2:4] for a in memory.values())
+    strided = (memory["strided"].data if exported else memory["strided"])[2:6:2]
+    bounds = {"p": np.zeros(2), "q": lower}, {"p": np.full(2, 100.0), "q": upper}
+    params, grads, before = {"p": p, "q": q}, {"q": g, "p": strided}, {k: bits(a) for k, a in memory.items()}
+    path = tmp_path / "run.npz"
+    oc.Adam({"p": np.ones(2), "q": np.ones(2)}, bounds=bounds).save(path)
+    make = (lambda *given, **keywords: oc.load(path, *given, **keywords)) if loading else oc.Adam
+    with pytest.raises(ValueError) as caught:
+        make(params, grads, bounds=bounds, allocate=lambda shape, dtype: memory[used][1:3])
+    assert f" that allocate made and {IN_USE[used]} share memory" in str(caught.value)
+    assert not str(caught.value).startswith(str(path))
+    assert {k: bits(a) for k, a in memory.items()} == before
+
+
+class Turns:
+    """An allocator that gives the same arrays again, in turn."""
+
+    def __init__(self, count):
+        self.made, self.given = [np.empty(3) for _ in range(count)], 0
+
+    def __call__(self, shape, dtype):
+        self.given += 1
+        return self.made[(self.given - 1) % len(self.made)]
+
+    def __deepcopy__(self, memo):
+        return self
+
+
+COPIES = {
+    "state_dict": lambda opt, path: opt.load_state_dict(opt.state_dict()),
+    "copy": lambda opt, path: copy.copy(opt),
+    "deepcopy": lambda opt, path: copy.deepcopy(opt),
+    "load": lambda opt, path: oc.load(path, opt.params, allocate=opt._options["allocate"]),
+}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("kind", COPIES)
+def test_allocate_cannot_give_live_state_again(kind, count, tmp_path):
+    """One array is the state, another its copy, a third the state of what is made from that."""
+    opt = oc.Momentum(np.ones(3), lr=1.0, allocate=Turns(count))
+    opt.step(np.arange(3.0))
+    there = oc.Momentum(np.ones(3), lr=1.0)
+    there.step(np.arange(3.0))
+    there.save(tmp_path / "run.npz")
+    if count == 3 or (count == 2 and kind == "state_dict"):
+        other = COPIES[kind](opt, tmp_path / "run.npz") or opt
+        assert bits(other.state["0"]["b"]) == bits(there.state["0"]["b"])
+    else:
+        with pytest.raises(ValueError, match=r"that allocate made and the state 'b' of '0' share memory"):
+            COPIES[kind](opt, tmp_path / "run.npz")
+    assert bits(opt.state["0"]["b"]) == bits(there.state["0"]["b"])
+    assert bits(opt.params) == bits(there.params)
+
+
+def test_what_is_no_longer_held_may_be_allocated_again():
+    kept = np.empty(3)
+    for _ in range(2):
+        opt = oc.Momentum(np.ones(3), lr=1.0, allocate=lambda shape, dtype: kept)
+        opt.step(np.ones(3))
+        del opt
+    turns = Turns(2)
+    opt = oc.Momentum(np.ones(3), lr=1.0, allocate=turns)
+    for _ in range(2):
+        turns.given = 1
+        state = opt.state_dict()
+        del state
+
+
+def test_an_error_of_allocate_is_not_one_of_the_file(tmp_path):
+    p = np.zeros(3)
+    oc.Momentum({"W": p}, lr=1.0).save(tmp_path / "run.npz")
+
+    def fail(shape, dtype):
+        raise ValueError("the disk is full")
+
+    for allocate, words in (
+        (fail, "the disk is full"),
+        (lambda shape, dtype: np.empty(4), "state/W/b that allocate made has shape"),
+    ):
+        with pytest.raises(ValueError) as caught:
+            oc.load(tmp_path / "run.npz", {"W": p}, allocate=allocate)
+        assert str(caught.value).startswith(words)
+
+
+@pytest.mark.parametrize("name", oc.CATALOGUE)
+def test_an_optimizer_is_made_once(name):
+    p = np.arange(3.0)
+    opt = make(name, {}, p)
+    opt.step(np.ones(3))
+    before = repr(opt), {key: bits(a) for key, a in opt.state["0"].items()}, bits(p)
+    for given in (p, np.zeros(2)):
+        with pytest.raises(RuntimeError, match=f"this {type(opt).__name__} is bound to its parameters; make a new one"):
+            opt.__init__(given, lr=0.25)
+    assert before == (repr(opt), {key: bits(a) for key, a in opt.state["0"].items()}, bits(p))
 
 
 LIMITED = """
