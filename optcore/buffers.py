@@ -7,8 +7,6 @@ protocol is asked first, because it locks what it exports and says whether it ma
 from __future__ import annotations
 
 import contextlib
-import itertools
-import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -197,15 +195,9 @@ def as_array(
     return array
 
 
-MADE: dict[int, tuple[int, str]] = {}
-"""Where arrays that came from ``allocate`` begin, while they are alive: where they end, and what they are."""
-
-
 class Allocator:
-    """``allocate`` during one call, which must make arrays in memory that nothing uses.
-
-    In use is what the caller names, and what any ``allocate`` made before, in this call or another, while it is held.
-    Nothing has been written to an array that is refused.
+    """``allocate`` during one call, which must make arrays in memory that nothing uses: neither what the caller names,
+    nor another array of this call. Nothing has been written to an array that is refused.
 
     Parameters
     ----------
@@ -224,29 +216,23 @@ class Allocator:
         if allocate is not None and not callable(allocate):
             raise TypeError(f"allocate must be a function like numpy.empty, or None, got {allocate!r}")
         self.allocate = allocate
-        self.spans: list[tuple[int, tuple[int, str]]] = []
+        self.spans: list[tuple[int, int, str]] = []
         for what, value in () if allocate is None else used:
             with contextlib.suppress(TypeError):
                 array = view(what, value, brief=True)
-                if array.nbytes:
-                    begin, end = byte_bounds(array)
-                    self.spans.append((begin, (end, what)))
+                self.spans.append((*byte_bounds(array), what))
 
     def empty(self, what: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """An array that can be written to; TypeError or ValueError as of `as_array` if ``allocate`` made another."""
         if self.allocate is None:
             return np.empty(shape, dtype)
         made = f"{what} that allocate made"
-        # A view of it: nobody else holds that, so that its end is the end of its use.
-        array = as_array(made, self.allocate(shape, dtype), dtype, shape, writeable=True).view()
-        if array.nbytes:
-            begin, end = byte_bounds(array)
-            made_before = MADE.copy().items()  # of a copy: any array may die meanwhile
-            for first, (last, other) in itertools.chain(self.spans, made_before):
-                if first < end and begin < last:
-                    raise ValueError(f"{made} and {other} share memory; allocate must make a new array at each call")
-            MADE[begin] = end, what
-            weakref.finalize(array, MADE.pop, begin, None)
+        array = as_array(made, self.allocate(shape, dtype), dtype, shape, writeable=True)
+        begin, end = byte_bounds(array)
+        for first, last, other in self.spans:
+            if first < end and begin < last:
+                raise ValueError(f"{made} and {other} share memory; allocate must make a new array at each call")
+        self.spans.append((begin, end, what))
         return array
 
     def full(self, what: str, content: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

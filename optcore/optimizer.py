@@ -584,7 +584,8 @@ class Optimizer(Plan):
         """A copy of all that a run needs to go on with the same bits, but for the parameters themselves."""
         self._check_idle()
         copies: dict[int, Feedback] = {}  # what groups share they share afterwards
-        fresh = Allocator(self._options["allocate"], in_use(self._named(), self._grads))
+        kept = [(f"the state {key!r} of {name!r}", a) for name, own in self._state.items() for key, a in own.items()]
+        fresh = Allocator(self._options["allocate"], [*in_use(self._named(), self._grads), *kept])
         return {
             "format": FORMAT,
             "class": type(self).__name__,

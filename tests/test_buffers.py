@@ -678,45 +678,21 @@ def test_allocate_cannot_give_memory_that_is_in_use(loading, used, exported, tmp
     assert {k: bits(a) for k, a in memory.items()} == before
 
 
-class Turns:
-    """An allocator that gives the same arrays again, in turn."""
-
-    def __init__(self, count):
-        self.made, self.given = [np.empty(3) for _ in range(count)], 0
-
-    def __call__(self, shape, dtype):
-        self.given += 1
-        return self.made[(self.given - 1) % len(self.made)]
-
-    def __deepcopy__(self, memo):
-        return self
-
-
 COPIES = {
-    "state_dict": lambda opt, path: opt.load_state_dict(opt.state_dict()),
-    "copy": lambda opt, path: copy.copy(opt),
-    "deepcopy": lambda opt, path: copy.deepcopy(opt),
-    "load": lambda opt, path: oc.load(path, opt.params, allocate=opt._options["allocate"]),
+    "state_dict": lambda opt: opt.load_state_dict(opt.state_dict()),
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
 }
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("kind", COPIES)
-def test_allocate_cannot_give_live_state_again(kind, count, tmp_path):
-    """One array is the state, another its copy, a third the state of what is made from that."""
-    opt = oc.Momentum(np.ones(3), lr=1.0, allocate=Turns(count))
+def test_allocate_cannot_give_live_state_again(kind):
+    kept = np.empty(3)
+    opt = oc.Momentum(np.ones(3), lr=1.0, allocate=lambda shape, dtype: kept)
     opt.step(np.arange(3.0))
-    there = oc.Momentum(np.ones(3), lr=1.0)
-    there.step(np.arange(3.0))
-    there.save(tmp_path / "run.npz")
-    if count == 3 or (count == 2 and kind == "state_dict"):
-        other = COPIES[kind](opt, tmp_path / "run.npz") or opt
-        assert bits(other.state["0"]["b"]) == bits(there.state["0"]["b"])
-    else:
-        with pytest.raises(ValueError, match=r"that allocate made and the state 'b' of '0' share memory"):
-            COPIES[kind](opt, tmp_path / "run.npz")
-    assert bits(opt.state["0"]["b"]) == bits(there.state["0"]["b"])
-    assert bits(opt.params) == bits(there.params)
+    with pytest.raises(ValueError, match=r"that allocate made and the state 'b' of '0' share memory"):
+        COPIES[kind](opt)
+    assert (opt.state["0"]["b"] == np.arange(3.0)).all()
 
 
 def test_what_is_no_longer_held_may_be_allocated_again():
@@ -724,13 +700,7 @@ def test_what_is_no_longer_held_may_be_allocated_again():
     for _ in range(2):
         opt = oc.Momentum(np.ones(3), lr=1.0, allocate=lambda shape, dtype: kept)
         opt.step(np.ones(3))
-        del opt
-    turns = Turns(2)
-    opt = oc.Momentum(np.ones(3), lr=1.0, allocate=turns)
-    for _ in range(2):
-        turns.given = 1
-        state = opt.state_dict()
-        del state
+        assert (opt.state["0"]["b"] == 1.0).all()
 
 
 def test_an_error_of_allocate_is_not_one_of_the_file(tmp_path):
