@@ -134,7 +134,7 @@ class Adagrad(Optimizer):
         return self.defaults["initial_accumulator_value"]
 
     def share_memory(self) -> None:
-        """Moves the sums into memory that processes share, as torch does. Each process counts its own updates."""
+        """Moves the sums into memory that processes share, as torch does. Each process has counts of its own."""
         for group in self.param_groups:
             for p in group["params"]:
                 self.state[p]["sum"].share_memory_()

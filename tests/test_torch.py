@@ -74,6 +74,16 @@ def test_rprop_has_the_bits_of_torch(dtype):
         assert torch.equal(p, q)
 
 
+def test_rprop_makes_nan_of_nan():
+    p, q = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    for optimizer, one in ((ot.Rprop([p]), p), (torch.optim.Rprop([q]), q)):
+        one.grad = torch.tensor([float("nan"), 1.0])
+        optimizer.step()
+    assert p[0].isnan()
+    assert q[0] == 1.0
+    assert p[1] == q[1]
+
+
 @dtypes
 @forms
 def test_bits_of_optcore(name, form, dtype):
@@ -207,6 +217,14 @@ def test_gradients_of_a_failed_step_are_let_go():
         assert gone() is None
         p.grad, q.grad = torch.ones(3), torch.ones(2, 3)
         optimizer.step()
+
+
+def test_storage_is_not_resized():
+    p = torch.nn.Parameter(torch.zeros(3))
+    optimizer = ot.SGD([p])
+    run(optimizer, [p], range(1))
+    with pytest.raises(RuntimeError, match="not resizable"):
+        p.data.resize_(100)
 
 
 def test_zero_grad():

@@ -179,6 +179,10 @@ def test_step_hooks():
         handle.remove()
     assert optimizer.step() is None
     assert len(seen) == 3
+    optimizer.register_step_pre_hook(lambda opt, args, kwargs: seen.append((args, kwargs)))
+    for way in ({"args": (closure,)}, {"kwargs": {"closure": closure}}):
+        optimizer.step(*way.get("args", ()), **way.get("kwargs", {}))
+        assert seen[-2:] == [((optimizer, closure), {}), "closure"]
 
 
 @pytest.mark.parametrize("kind", ["pre", "post"])
