@@ -137,6 +137,9 @@ class Optimizer(torch.optim.Optimizer):
     be compiled into a graph: ``torch.compile`` breaks it at ``step``. One optimizer must not be used by several threads
     at once.
 
+    ``lr`` must be >= 0 where a group is made. A step takes any finite one, as torch's do: schedulers overshoot zero by
+    a rounding.
+
     Parameters, gradients and states are looked at through NumPy, after which torch does not resize their storage
     (``resize_``). The tensors ``state[p]["step"]`` are replaced by new ones where memory is bound: at the first step,
     and after the caller has changed what is bound.
