@@ -80,11 +80,9 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 def held_by_float32(domain: Domain) -> Domain:
     """The part of a domain that float32 can hold; what it cannot would become 0 or infinite without a word."""
-    return Domain(
-        max(domain.low, TINY32) if domain.low > 0 else domain.low,
-        min(domain.high, MAX32) if domain.high < math.inf else domain.high,
-        domain.accepted + " that float32 can hold",
-    )
+    low = max(domain.low, TINY32) if domain.low > 0 else domain.low
+    high = min(domain.high, MAX32) if domain.high < math.inf else domain.high
+    return domain if (low, high) == domain[:2] else Domain(low, high, domain.accepted + " that float32 can hold")
 
 
 def check_choice(name: str, value: Any, accepted: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from optcore.domains import DOMAINS, check_flag, check_number, held_by_float32
+from optcore.domains import DOMAINS, check_number, held_by_float32
 from optcore.torch_optimizer import Optimizer, counting_dtype
 
 __all__ = ["SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "RMSprop", "Rprop"]
@@ -50,7 +50,7 @@ class SGD(Optimizer):
 
     _hyper = ("lr", "momentum", "dampening", "weight_decay")
     _flags = ("nesterov", "maximize", "differentiable")
-    _names: ClassVar[dict[str, str]] = {"b": "momentum_buffer"}
+    _state_names: ClassVar[dict[str, str]] = {"b": "momentum_buffer"}
     _counts_updates = False
 
     def __init__(
@@ -67,9 +67,11 @@ class SGD(Optimizer):
         differentiable: bool = False,
         fused: bool | None = None,
     ):
-        if check_flag("nesterov", nesterov) and (momentum <= 0 or dampening != 0):
-            raise ValueError(f"nesterov=True needs momentum > 0 and dampening = 0, got {momentum!r} and {dampening!r}")
         super().__init__(params, arguments(locals()))
+        # Groups may have values of their own, so that these need not have been looked at.
+        numbers = [check_number(name, self.defaults[name], DOMAINS[name]) for name in ("momentum", "dampening")]
+        if nesterov and (numbers[0] == 0 or numbers[1] != 0):
+            raise ValueError(f"nesterov=True needs momentum > 0 and dampening = 0, got {momentum!r} and {dampening!r}")
 
     def _rule(self, group: Mapping[str, Any]) -> str:
         if group["momentum"] == 0:
@@ -102,7 +104,7 @@ class Adagrad(Optimizer):
 
     _hyper = ("lr", "lr_decay", "eps", "weight_decay")
     _flags = ("maximize", "differentiable")
-    _names: ClassVar[dict[str, str]] = {"s": "sum"}
+    _state_names: ClassVar[dict[str, str]] = {"s": "sum"}
 
     def __init__(
         self,
@@ -122,7 +124,7 @@ class Adagrad(Optimizer):
         super().__init__(params, arguments(locals()))
         for group in self.param_groups:  # here torch has a state before the first step
             for p in group["params"]:
-                count = torch.tensor(0.0, dtype=counting_dtype())
+                count = torch.tensor(0.0, dtype=counting_dtype(), device="cpu")
                 self.state[p].update(step=count, sum=torch.full_like(p, initial_accumulator_value))
 
     def _rule(self, group: Mapping[str, Any]) -> str:
@@ -132,7 +134,7 @@ class Adagrad(Optimizer):
         return self.defaults["initial_accumulator_value"]
 
     def share_memory(self) -> None:
-        """Moves the sums into memory that processes share, as torch does."""
+        """Moves the sums into memory that processes share, as torch does. Each process has counts of its own."""
         for group in self.param_groups:
             for p in group["params"]:
                 self.state[p]["sum"].share_memory_()
@@ -163,7 +165,7 @@ class RMSprop(Optimizer):
 
     _hyper = ("lr", "alpha", "eps", "weight_decay", "momentum")
     _flags = ("centered", "maximize", "capturable", "differentiable")
-    _names: ClassVar[dict[str, str]] = {"s": "square_avg", "m": "grad_avg", "b": "momentum_buffer"}
+    _state_names: ClassVar[dict[str, str]] = {"s": "square_avg", "m": "grad_avg", "b": "momentum_buffer"}
 
     def __init__(
         self,
@@ -208,7 +210,7 @@ class Adadelta(Optimizer):
 
     _hyper = ("lr", "rho", "eps", "weight_decay")
     _flags = ("maximize", "capturable", "differentiable")
-    _names: ClassVar[dict[str, str]] = {"s": "square_avg", "a": "acc_delta"}
+    _state_names: ClassVar[dict[str, str]] = {"s": "square_avg", "a": "acc_delta"}
 
     def __init__(
         self,
@@ -232,6 +234,8 @@ class Adadelta(Optimizer):
 class Rprop(Optimizer):
     """A step length for each element, which grows while the gradient keeps its sign. For full batches.
 
+    Where the gradient is NaN, the element becomes NaN; torch leaves it as it is.
+
     Parameters
     ----------
     params, capturable, foreach, maximize, differentiable :
@@ -252,7 +256,7 @@ class Rprop(Optimizer):
 
     _hyper = ("lr", "etas[0]", "etas[1]", "step_sizes[0]", "step_sizes[1]")
     _flags = ("maximize", "capturable", "differentiable")
-    _names: ClassVar[dict[str, str]] = {"prev": "prev", "step": "step_size"}
+    _state_names: ClassVar[dict[str, str]] = {"prev": "prev", "step": "step_size"}
 
     def __init__(
         self,
@@ -269,9 +273,15 @@ class Rprop(Optimizer):
         super().__init__(params, arguments(locals()))
 
     def _numbers(
-        self, index: int, group: Mapping[str, Any], single: bool, keys: Container[str] | None = None
+        self,
+        index: int,
+        group: Mapping[str, Any],
+        single: bool,
+        keys: Container[str] | None = None,
+        *,
+        new: bool = False,
     ) -> dict[str, float]:
-        found = super()._numbers(index, group, single, keys)
+        found = super()._numbers(index, group, single, keys, new=new)
         if found.get("step_sizes[0]", 0.0) > found.get("step_sizes[1]", 0.0):
             raise ValueError(f"step_sizes of group {index} must be (smallest, largest), got {group['step_sizes']!r}")
         return found
@@ -308,7 +318,7 @@ class Adam(Optimizer):
 
     _hyper: ClassVar[tuple[str, ...]] = ("lr", "betas[0]", "betas[1]", "eps", "weight_decay")
     _flags = ("amsgrad", "maximize", "capturable", "differentiable", "decoupled_weight_decay")
-    _names: ClassVar[dict[str, str]] = {"m": "exp_avg", "v": "exp_avg_sq", "vmax": "max_exp_avg_sq"}
+    _state_names: ClassVar[dict[str, str]] = {"m": "exp_avg", "v": "exp_avg_sq", "vmax": "max_exp_avg_sq"}
 
     def __init__(
         self,
@@ -326,6 +336,8 @@ class Adam(Optimizer):
         fused: bool | None = None,
         decoupled_weight_decay: bool = False,
     ):
+        if isinstance(betas, list):  # torch's has a tuple in its groups, too
+            betas = tuple(betas)
         super().__init__(params, arguments(locals()))
 
     def _rule(self, group: Mapping[str, Any]) -> str:
@@ -410,7 +422,7 @@ class Adamax(Optimizer):
 
     _hyper = ("lr", "betas[0]", "betas[1]", "eps", "weight_decay")
     _flags = ("maximize", "differentiable", "capturable")
-    _names: ClassVar[dict[str, str]] = {"m": "exp_avg", "u": "exp_inf"}
+    _state_names: ClassVar[dict[str, str]] = {"m": "exp_avg", "u": "exp_inf"}
 
     def __init__(
         self,

@@ -7,8 +7,8 @@ Design
   been updated equally often are a cohort, which one `Plan` steps. Where only some of a cohort have a gradient it is
   split for good; where all always have one, which is usual, a group stays one cohort.
 - ``param_groups`` and ``state`` belong to the caller, who may write into them, replace tensors and parameters, or move
-  their memory (``p.data = ...``). Each step therefore looks whether every object and every address is still what was
-  bound, and starts from what is there if not. That is a quarter of the time of a small step.
+  their memory (``p.data = ...``). Each step therefore looks whether every object, address and shape is still what was
+  bound, and starts from what is there if not. That is a good part of the time of a small step.
 - torch wraps ``step`` in a profiler's range and in loops over hooks, which take longer than the step of a small model.
   Where nobody listens, that wrapper is left out.
 - Autograd has to know that memory was changed behind its back: `increment_version`.
@@ -26,20 +26,27 @@ from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimize
 
 from optcore._build import RULES
 from optcore._engine import Plan
-from optcore.domains import DOMAINS, check_flag, check_number, held_by_float32
+from optcore.domains import DOMAINS, MAX, MAX32, Domain, check_flag, check_number, held_by_float32
 
 SWITCHES = {"ema": 0.0, "inside": 0.0, "form": 0.0, "forget": 1.0}
 """torch's forms, as the scalars of a rule have them."""
 UNLIMITED = {"clip_norm": float("inf"), "clip_value": float("inf")}
+NUMBER = (int, float, np.integer, np.floating)
+MOST = 2**53
+"""Updates: a float counts no further."""
 SHARE = 262144
 """Elements for each thread: with fewer, waking it took longer than it saved."""
 DOMAINS32 = {name: held_by_float32(domain) for name, domain in DOMAINS.items()}
+RATE = Domain(-MAX, MAX, "a finite number")
+RATE32 = Domain(-MAX32, MAX32, "a finite number that float32 can hold")
+"""What a step takes as lr. torch looks at its sign only where a group is made, and its schedulers overshoot zero by a
+rounding (``LinearLR(opt, end_factor=0.0)`` ends near -1e-18), which must not end a run."""
 
 
-def view(what: str, tensor: Any, p: torch.Tensor | None = None) -> np.ndarray:
+def view(what: str, tensor: Any, p: torch.Tensor | None = None, remedy: str = "") -> np.ndarray:
     """An array over the memory of a tensor, or the error that says why there is none, and what to do.
 
-    ``p``: the parameter whose dtype and shape it must have.
+    ``p``: the parameter whose dtype and shape it must have; ``remedy``: what to do where it has others.
     """
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(f"{what} must be a tensor, got {type(tensor).__name__}")
@@ -62,14 +69,21 @@ def view(what: str, tensor: Any, p: torch.Tensor | None = None) -> np.ndarray:
     if p is not None and (tensor.dtype, tensor.shape) != (p.dtype, p.shape):
         raise ValueError(
             f"{what} is {tensor.dtype} of shape {tuple(tensor.shape)}, but must be {p.dtype} of shape "
-            f"{tuple(p.shape)}, as the parameter is"
+            f"{tuple(p.shape)}, as the parameter is{remedy}"
         )
+    if tensor.data_ptr() % tensor.element_size():
+        raise ValueError(f"{what} is not aligned in memory; use .clone()")
     return tensor.detach().numpy()
 
 
 def counting_dtype() -> torch.dtype:
     """In which torch counts updates."""
     return torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
+
+
+def any_float32(params: Iterable[torch.Tensor]) -> bool:
+    """Whether float32 must hold the numbers of these parameters."""
+    return any(p.dtype == torch.float32 for p in params)
 
 
 class Form(NamedTuple):
@@ -88,7 +102,6 @@ class Cohort:
         self.plan: Any = None
         self.form: Form | None = None
         self.values: tuple[Any, ...] | None = None  # what was read of the group for the plan
-        self.single = any(p.dtype == torch.float32 for p in params)
         self.tensors: list[torch.Tensor] = []  # whose memory the plan has
         self.state: list[dict[str, torch.Tensor]] = []  # made with the plan, to be taken at its first step
         self.counts = np.empty(0)  # the memory of state[p]["step"], and what was last written there
@@ -115,26 +128,37 @@ class Optimizer(torch.optim.Optimizer):
     TypeError, ValueError
         A parameter, a gradient, a state or a hyper-parameter cannot be used; the message names it and says what to do.
         Sparse, complex and half-precision tensors, those that are not contiguous or not on the CPU, and tensors as
-        hyper-parameters are not accepted.
+        hyper-parameters are not accepted, nor are parameters of one group that share memory (a tied parameter is given
+        once).
 
     Notes
     -----
     Large steps use as many threads as ``torch.get_num_threads()`` says; the bits do not depend on it. Optimizers cannot
-    be compiled into a graph: ``torch.compile`` breaks it at ``step``.
+    be compiled into a graph: ``torch.compile`` breaks it at ``step``. One optimizer must not be used by several threads
+    at once.
+
+    ``lr`` must be >= 0 where a group is made. A step takes any finite one, as torch's do: schedulers overshoot zero by
+    a rounding.
+
+    Parameters, gradients and states are looked at through NumPy, after which torch does not resize their storage
+    (``resize_``). The tensors ``state[p]["step"]`` are replaced by new ones where memory is bound: at the first step,
+    and after the caller has changed what is bound.
     """
 
     _hyper: ClassVar[tuple[str, ...]]
     """Hyper-parameters, by the names in DOMAINS."""
     _flags: ClassVar[tuple[str, ...]]
-    _names: ClassVar[dict[str, str]]
+    """Keys of a group that are True or False."""
+    _state_names: ClassVar[dict[str, str]]
     """What torch calls a rule's state arrays."""
     _counts_updates: ClassVar[bool] = True
     """Whether the state has "step"."""
     _parts: ClassVar[list[tuple[str, str, int | None]]]
     """Each of _hyper with its key in a group, and, of a pair, which it is."""
     _keys: ClassVar[tuple[str, ...]]
-    """What of a group a step depends on, and what reads it."""
+    """What of a group a step depends on."""
     _read: ClassVar[operator.itemgetter]
+    """Takes the values of _keys from a group."""
 
     def __init_subclass__(cls, **keywords: Any):
         super().__init_subclass__(**keywords)
@@ -158,9 +182,10 @@ class Optimizer(torch.optim.Optimizer):
         return 0.0
 
     @staticmethod
-    def _name(index: int, group: Mapping[str, Any], position: int) -> str:
+    def _label(index: int, group: Mapping[str, Any], position: int) -> str:
         names = group.get("param_names")
-        return names[position] if names else f"{position} of group {index}"
+        # A parameter that was appended to the group by hand has none.
+        return names[position] if names and position < len(names) else f"{position} of group {index}"
 
     def _check_flags(self, index: int, group: Mapping[str, Any]) -> None:
         for name in self._flags:
@@ -172,9 +197,18 @@ class Optimizer(torch.optim.Optimizer):
                 )
 
     def _numbers(
-        self, index: int, group: Mapping[str, Any], single: bool, keys: Container[str] | None = None
+        self,
+        index: int,
+        group: Mapping[str, Any],
+        single: bool,
+        keys: Container[str] | None = None,
+        *,
+        new: bool = False,
     ) -> dict[str, float]:
-        """The hyper-parameters of a group (or only those of some keys) by the names in DOMAINS, if none is bad."""
+        """The hyper-parameters of a group (or only those of some keys) by the names in DOMAINS, if none is bad.
+
+        ``single``: for float32; ``new``: the group is being added, and its lr must not be negative.
+        """
         found = {}
         for name, key, part in self._parts:
             if keys is not None and key not in keys:
@@ -186,16 +220,19 @@ class Optimizer(torch.optim.Optimizer):
                 if not isinstance(value, (list, tuple)) or len(value) != 2:
                     raise TypeError(f"{key} of group {index} must be a pair of numbers, got {value!r}")
                 value = value[part]
-            found[name] = check_number(f"{name} of group {index}", value, (DOMAINS32 if single else DOMAINS)[name])
+            domain = (DOMAINS32 if single else DOMAINS)[name]
+            if name == "lr" and not new:
+                domain = RATE32 if single else RATE
+            found[name] = check_number(f"{name} of group {index}", value, domain)
         return found
 
-    def _check_group(self, index: int, group: Mapping[str, Any]) -> None:
+    def _check_group(self, index: int, group: Mapping[str, Any], *, new: bool = False) -> None:
         self._check_flags(index, group)
-        self._numbers(index, group, any(p.dtype == torch.float32 for p in group["params"]))
+        self._numbers(index, group, any_float32(group["params"]), new=new)
 
     def _arrays(self, name: str, p: torch.Tensor, rule: str, entry: Mapping[str, Any]) -> list[np.ndarray] | None:
         """Arrays over the state of a parameter, in the order of the rule; None where it has none yet."""
-        names = [self._names[key] for key in RULES[rule].state]
+        names = [self._state_names[key] for key in RULES[rule].state]
         present = [key for key in ("step", *names) if entry.get(key) is not None]
         if not present:
             return None
@@ -205,14 +242,25 @@ class Optimizer(torch.optim.Optimizer):
                     f"the state of parameter {name!r} has {sorted(entry)}, but no {key!r}: it is of another "
                     f"optimizer, or of one with other switches; delete it (del opt.state[p]) to start anew"
                 )
-        return [view(f"the state {key!r} of parameter {name!r}", entry[key], p) for key in names]
+        remedy = "; load its state_dict again, which casts the state, or start anew: del opt.state[p]"
+        return [view(f"the state {key!r} of parameter {name!r}", entry[key], p, remedy) for key in names]
 
-    def _updates(self, p: torch.Tensor) -> int:
-        """How often a parameter was updated; without "step", whether it was."""
-        entry = self.state.get(p) or {}
-        if self._counts_updates:
-            return int(entry.get("step", 0))
-        return int(any(entry.get(name) is not None for name in self._names.values()))
+    def _updates(self, name: str, entry: Mapping[str, Any]) -> int:
+        """How often a parameter was updated, by its state; without "step", whether it was."""
+        if not self._counts_updates:
+            return int(any(entry.get(key) is not None for key in self._state_names.values()))
+        found = count = entry.get("step")
+        if count is None:  # no state, or one that _arrays refuses
+            return 0
+        if isinstance(count, torch.Tensor) and count.numel() == 1 and not count.is_meta:
+            count = count.item()
+        if isinstance(count, bool) or not isinstance(count, NUMBER) or not 0 <= count <= MOST or count % 1:
+            raise ValueError(
+                f"the state 'step' of parameter {name!r} must be an integer >= 0 (and at most 2**53), the updates so "
+                f"far, as a tensor of one element or a number, got {found!r}; set it to that, or delete the state "
+                "(del opt.state[p]) to start anew"
+            )
+        return int(count)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group, as torch does.
@@ -225,10 +273,10 @@ class Optimizer(torch.optim.Optimizer):
         super().add_param_group(param_group)
         index = len(self.param_groups) - 1
         try:
-            self._check_group(index, param_group)
+            self._check_group(index, param_group, new=True)
             for position, p in enumerate(param_group["params"]):
                 if p.requires_grad:
-                    view(f"parameter {self._name(index, param_group, position)!r}", p)
+                    view(f"parameter {self._label(index, param_group, position)!r}", p)
         except BaseException:
             self.param_groups.pop()
             raise
@@ -244,7 +292,9 @@ class Optimizer(torch.optim.Optimizer):
             for position, p in enumerate(group["params"]):
                 if not p.requires_grad:  # a half-precision part, say, that is frozen
                     continue
-                self._arrays(self._name(index, group, position), p, self._rule(group), state["state"].get(p) or {})
+                name, entry = self._label(index, group, position), state["state"].get(p) or {}
+                self._updates(name, entry)
+                self._arrays(name, p, self._rule(group), entry)
         self._cohorts = []
         super().__setstate__(state)
 
@@ -270,24 +320,33 @@ class Optimizer(torch.optim.Optimizer):
         self._stepped = [cohort for cohorts in self._cohorts for cohort in cohorts if cohort.plan is not None]
         self._tensors = [tensor for cohort in self._stepped for tensor in cohort.tensors]
         self._addresses = list(map(torch.Tensor.data_ptr, self._tensors))
+        self._bound_params = [p for cohort in self._stepped for p in cohort.params]
+        self._sizes = list(map(torch.Tensor.size, self._bound_params))
         self._threads = torch.get_num_threads()
 
     def _is_bound(self) -> bool:
-        """Whether all of the caller's objects are those that plans were made of, at the same place in memory."""
+        """Whether all of the caller's objects are those that plans were made of, at the same place in memory.
+
+        A tensor can stay there with other strides (``p.data = p.data.t()``) or another shape (``p.data = p.data[:3]``).
+        """
         objects = self._objects()
         return (
             len(objects) == len(self._bound)
             and all(map(operator.is_, objects, self._bound))
             and list(map(torch.Tensor.data_ptr, self._tensors)) == self._addresses
+            and all(map(torch.Tensor.is_contiguous, self._tensors))
+            and list(map(torch.Tensor.size, self._bound_params)) == self._sizes
             and all(cohort.counts.tobytes() == cohort.counted for cohort in self._stepped)
             and torch.get_num_threads() == self._threads
         )
 
-    def _make_cohorts(self, params: list[torch.Tensor]) -> list[Cohort]:
+    def _make_cohorts(self, index: int, group: Mapping[str, Any]) -> list[Cohort]:
         """The cohorts of a group."""
         by_updates: dict[int, list[int]] = {}
+        params = group["params"]
         for position, p in enumerate(params):
-            by_updates.setdefault(self._updates(p), []).append(position)
+            updates = self._updates(self._label(index, group, position), self.state.get(p) or {})
+            by_updates.setdefault(updates, []).append(position)
         return [Cohort(some, [params[position] for position in some]) for some in by_updates.values()]
 
     def _gather(self, index: int, cohort: Cohort) -> tuple[Cohort, list[np.ndarray]]:
@@ -302,7 +361,7 @@ class Optimizer(torch.optim.Optimizer):
             self._cohorts[index] = [other for other in self._cohorts[index] if other is not cohort] + parts
             cohort = parts[0]
         return cohort, [
-            view(f"the gradient of parameter {self._name(index, group, position)!r}", p.grad, p)
+            view(f"the gradient of parameter {self._label(index, group, position)!r}", p.grad, p)
             for position, p in there
         ]
 
@@ -311,27 +370,29 @@ class Optimizer(torch.optim.Optimizer):
         group, values = self.param_groups[index], self._read(self.param_groups[index])
         old = cohort.values or (None,) * len(values)
         changed = {key for key, new, before in zip(self._keys, values, old, strict=True) if new != before}
-        hyper = self._numbers(index, group, cohort.single, changed)
+        single = any_float32(cohort.params)  # may have changed: model.double()
+        hyper = self._numbers(index, group, single, changed)
         if not changed.isdisjoint(self._flags):
             self._check_flags(index, group)
         form = Form(self._rule(group), bool(group["maximize"]), bool(group.get("decoupled_weight_decay", False)))
         if cohort.plan is None or form != cohort.form:
             cohort.plan, cohort.form = self._make_plan(index, cohort, form), form
-            hyper = self._numbers(index, group, cohort.single)
+            hyper = self._numbers(index, group, single)
         for name, value in hyper.items():
             if name in RULES[form.rule].hyper or name == "weight_decay":
                 cohort.plan._set(0, name, value, name, value, value, "")
-        cohort.values = values
+        # A copy of a list that the caller may write into.
+        cohort.values = tuple(list(value) if isinstance(value, list) else value for value in values)
 
     def _make_plan(self, index: int, cohort: Cohort, form: Form) -> Plan:
         group, rule = self.param_groups[index], RULES[form.rule]
-        updates = self._updates(cohort.params[0])
-        counts = torch.full((len(cohort.params),), updates, dtype=counting_dtype())
+        updates = self._updates("", self.state.get(cohort.params[0]) or {})
+        counts = torch.full((len(cohort.params),), updates, dtype=counting_dtype(), device="cpu")
         arrays, cohort.state, cohort.tensors = [], [], list(cohort.params)
         for position, p, count in zip(cohort.positions, cohort.params, counts.unbind(), strict=True):
-            name, entry = self._name(index, group, position), self.state.get(p) or {}
+            name, entry = self._label(index, group, position), self.state.get(p) or {}
             array, state = view(f"parameter {name!r}", p), self._arrays(name, p, form.rule, entry)
-            names = [self._names[key] for key in rule.state]
+            names = [self._state_names[key] for key in rule.state]
             own: dict[str, torch.Tensor] = {"step": count} if self._counts_updates else {}
             if state is None:
                 own.update({key: torch.full_like(p, self._start(key, group)) for key in names})
@@ -387,7 +448,7 @@ class Optimizer(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         if not (self._cohorts and self._is_bound()):
-            self._cohorts = [self._make_cohorts(group["params"]) for group in self.param_groups]
+            self._cohorts = [self._make_cohorts(index, group) for index, group in enumerate(self.param_groups)]
             self._remember()
         try:
             stepping = self._prepare()
@@ -399,7 +460,7 @@ class Optimizer(torch.optim.Optimizer):
                     cohort.counts.fill(cohort.plan.t)
                     cohort.counted = cohort.counts.tobytes()
         except BaseException:
-            self._cohorts = []  # forgets gradients that were bound, and state that was made
+            self._cohorts, self._stepped = [], []  # forgets gradients that were bound, and state that was made
             raise
         return loss
 
@@ -415,10 +476,16 @@ class Optimizer(torch.optim.Optimizer):
         ------
         TypeError, ValueError
             A gradient, a hyper-parameter or a state cannot be used. Nothing has been changed.
+
+        Notes
+        -----
+        Hooks are given the closure as a positional argument, ``args == (optimizer, closure)``, however ``step`` got it.
         """
+        # `hooked_step` and `step_outside_of_graphs` are `_step` and `step` in torch's wrappers, made below.
         if torch.compiler.is_compiling():
             return step_outside_of_graphs(self, closure)
-        if (
+        # torch has wrapped the step of a subclass that has its own, from which this one may be called.
+        if type(self).step is Optimizer.step and (
             self._optimizer_step_pre_hooks
             or self._optimizer_step_post_hooks
             or _global_optimizer_pre_hooks

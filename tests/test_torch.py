@@ -18,10 +18,24 @@ import optcore as oc
 
 torch = pytest.importorskip("torch")
 
-from torch_support import DECOUPLED, DTYPES, FORMS, IDS, bits, both, flat_state, gradients, parameters, run, same_run  # noqa: E402
+from torch_support import (  # noqa: E402
+    DECOUPLED,
+    DTYPES,
+    FORMS,
+    IDS,
+    bits,
+    both,
+    close,
+    flat_state,
+    gradients,
+    parameters,
+    run,
+    same_run,
+    snapshot,
+)
 
 import optcore.torch as ot  # noqa: E402
-from optcore.torch_optimizer import SHARE  # noqa: E402
+from optcore import torch_optimizer  # noqa: E402
 
 forms = pytest.mark.parametrize(("name", "form"), FORMS, ids=IDS)
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -60,6 +74,16 @@ def test_rprop_has_the_bits_of_torch(dtype):
         assert torch.equal(p, q)
 
 
+def test_rprop_makes_nan_of_nan():
+    p, q = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    for optimizer, one in ((ot.Rprop([p]), p), (torch.optim.Rprop([q]), q)):
+        one.grad = torch.tensor([float("nan"), 1.0])
+        optimizer.step()
+    assert p[0].isnan()
+    assert q[0] == 1.0
+    assert p[1] == q[1]
+
+
 @dtypes
 @forms
 def test_bits_of_optcore(name, form, dtype):
@@ -77,7 +101,7 @@ def test_bits_of_optcore(name, form, dtype):
     assert bits(params) == [array.tobytes() for array in arrays]
     for i, p in enumerate(params):
         for key, array in b.state[str(i)].items():
-            assert a.state[p][a._names[key]].numpy().tobytes() == array.tobytes()
+            assert a.state[p][a._state_names[key]].numpy().tobytes() == array.tobytes()
     assert all(entry["step"] == 100 for entry in a.state.values() if name != "SGD")
 
 
@@ -116,19 +140,28 @@ def test_signatures(name):
     assert a.defaults == b.defaults
 
 
-def test_threads_do_not_change_bits():
-    before, results, size = torch.get_num_threads(), [], 3 * SHARE + 1
+def test_threads_do_not_change_bits(monkeypatch):
+    used = []
+
+    class Recorded(torch_optimizer.Plan):
+        def _bind(self, *values):
+            used.append(values[-1])
+            super()._bind(*values)
+
+    monkeypatch.setattr(torch_optimizer, "Plan", Recorded)
+    before, results, size = torch.get_num_threads(), [], 3 * torch_optimizer.SHARE + 1
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
             p = parameters(torch.float32, [(size,)])
             optimizer = ot.Adam(p)
             run(optimizer, p, range(3))
-            torch.set_num_threads(1)  # live
+            torch.set_num_threads(1)
             run(optimizer, p, range(3, 5))
             results.append(bits(p))
     finally:
         torch.set_num_threads(before)
+    assert used == [1, 2, 1, 3, 1]  # the first run needs no other plan for its second part
     assert results[0] == results[1] == results[2]
 
 
@@ -167,6 +200,31 @@ def test_gradients_are_let_go():
         optimizer.zero_grad()
         gc.collect()
         assert gone() is None
+
+
+def test_gradients_of_a_failed_step_are_let_go():
+    p, q = parameters(torch.float32, [(3,), (2, 3)])
+    optimizer = ot.Adam([{"params": p}, {"params": q}])
+    for _ in range(2):
+        memory = np.ones(3, np.float32)
+        p.grad, q.grad = torch.from_numpy(memory), torch.ones(3, 2).t()
+        with pytest.raises(ValueError, match="not contiguous"):
+            optimizer.step()
+        gone = weakref.ref(memory)
+        del memory
+        optimizer.zero_grad()
+        gc.collect()
+        assert gone() is None
+        p.grad, q.grad = torch.ones(3), torch.ones(2, 3)
+        optimizer.step()
+
+
+def test_storage_is_not_resized():
+    p = torch.nn.Parameter(torch.zeros(3))
+    optimizer = ot.SGD([p])
+    run(optimizer, [p], range(1))
+    with pytest.raises(RuntimeError, match="not resizable"):
+        p.data.resize_(100)
 
 
 def test_zero_grad():
@@ -258,6 +316,13 @@ def switch_form(optimizer, params):
     optimizer.param_groups[0].update(maximize=True, weight_decay=0.1, **DECOUPLED)
 
 
+def write_into_betas(optimizer, params):
+    optimizer.param_groups[0]["betas"] = [0.9, 0.999]
+    run(optimizer, params, range(5, 7))
+    optimizer.param_groups[0]["betas"][0] = 0.25
+    optimizer.param_groups[0]["betas"][1] = 0.5
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -273,6 +338,7 @@ def switch_form(optimizer, params):
         replace_parameter,
         remove_parameter,
         switch_form,
+        write_into_betas,
     ],
 )
 def test_what_the_caller_changes_counts(change):
@@ -282,6 +348,94 @@ def test_what_the_caller_changes_counts(change):
         change(optimizer, some)
         run(optimizer, some, range(5, 20))
     same_run(a, params, b, others)
+
+
+@pytest.mark.parametrize(("name", "key"), [("Adamax", "betas"), ("Rprop", "etas"), ("Rprop", "step_sizes")])
+def test_lists_that_the_caller_writes_into(name, key):
+    a, params, b, others = both(name)
+    for optimizer, some in ((a, params), (b, others)):
+        optimizer.param_groups[0][key] = list(optimizer.param_groups[0][key])
+        run(optimizer, some, range(5))
+        optimizer.param_groups[0][key][:] = {"betas": [0.5, 0.6], "etas": [0.25, 2.0], "step_sizes": [0.5, 0.75]}[key]
+        run(optimizer, some, range(5, 15))
+    same_run(a, params, b, others)
+
+
+def test_a_list_of_betas_becomes_a_tuple():
+    pair = [0.5, 0.6]
+    for name in ("Adam", "AdamW"):
+        optimizer = getattr(ot, name)(parameters(), betas=pair)
+        assert optimizer.defaults["betas"] == optimizer.param_groups[0]["betas"] == (0.5, 0.6)
+
+
+def other_strides(p):
+    p.data = p.data.t()
+
+
+def as_strided(p):
+    p.data = p.data.as_strided((3, 3), (1, 3))
+
+
+def transposed_in_place(p):
+    with torch.no_grad():
+        p.t_()
+
+
+@pytest.mark.parametrize("change", [other_strides, as_strided, transposed_in_place])
+def test_strides_that_change_where_the_memory_stays(change):
+    p = parameters(shapes=[(3, 3)])[0]
+    optimizer = ot.Adam([p])
+    run(optimizer, [p], range(2))
+    address = p.data_ptr()
+    change(p)
+    assert p.data_ptr() == address
+    before = snapshot(optimizer, [p])
+    with pytest.raises(ValueError, match=r"parameter '0 of group 0' of shape .* is not contiguous"):
+        run(optimizer, [p], range(2, 3))
+    assert snapshot(optimizer, [p]) == before
+    p.data = p.data.contiguous()
+    run(optimizer, [p], range(2, 3))
+
+
+def test_a_state_whose_strides_change():
+    p = parameters(shapes=[(3, 3)])[0]
+    optimizer = ot.Adam([p])
+    run(optimizer, [p], range(2))
+    optimizer.state[p]["exp_avg"].t_()
+    before = snapshot(optimizer, [p])
+    with pytest.raises(ValueError, match=r"the state 'exp_avg' of parameter '0 of group 0' .* is not contiguous"):
+        run(optimizer, [p], range(2, 3))
+    assert snapshot(optimizer, [p]) == before
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (6, 1)])
+def test_shapes_that_change_where_the_memory_stays(shape):
+    (p,), (q,) = parameters(shapes=[(6,)]), parameters(shapes=[(6,)])
+    a, b = ot.SGD([p], lr=0.1), torch.optim.SGD([q], lr=0.1)
+    for optimizer, one in ((a, p), (b, q)):
+        run(optimizer, [one], range(2))
+        one.data = one.data.view(shape)
+        one.grad = None
+        run(optimizer, [one], range(2, 4))
+        one.data = one.data.view(6)[:3]
+        one.grad = None
+        run(optimizer, [one], range(4, 6))
+    close(p.detach(), q.detach())
+
+
+@pytest.mark.parametrize("name", ot.__all__)
+def test_under_another_default_device(name):
+    params, others = parameters(), parameters()
+    grads = [gradients(step, params) for step in range(3)]
+    with torch.device("meta"):
+        optimizer = getattr(ot, name)(params)
+        for some in grads:
+            for p, g in zip(params, some, strict=True):
+                p.grad = g
+            optimizer.step()
+    other = getattr(ot, name)(others)
+    run(other, others, range(3))
+    assert snapshot(optimizer, params) == snapshot(other, others)
 
 
 def test_other_entries_of_the_state_stay():

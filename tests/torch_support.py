@@ -1,5 +1,6 @@
 """What the tests of optcore.torch share: every form of every class, gradients, runs, and how near is near enough."""
 
+import copy
 import inspect
 
 import torch
@@ -66,6 +67,13 @@ def bits(tensors):
 
 def flat_state(optimizer, params):
     return {(i, key): value for i, p in enumerate(params) for key, value in optimizer.state.get(p, {}).items()}
+
+
+def snapshot(optimizer, params):
+    """Everything that an optimizer has, in every bit."""
+    state = {key: (value.dtype, value.shape, *bits([value])) for key, value in flat_state(optimizer, params).items()}
+    groups = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    return bits(params), state, copy.deepcopy(groups)
 
 
 def close(ours, theirs):
