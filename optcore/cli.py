@@ -357,7 +357,7 @@ def show(console: Console, comparison: Comparison) -> None:
     tried = sorted(comparison.settings.rates)
     for rates, labels in by_rates.items():
         listed = ", ".join(f"{lr:g}" for lr in rates)
-        if len(rates) > 2 and sorted(rates) == tried[-len(rates) :]:
+        if len(rates) > 1 and sorted(rates) == tried[-len(rates) :]:
             listed = f"{rates[0]:g} and above"
         console.print(f"Diverged at lr {listed}: {'; '.join(labels)}.")
 

@@ -110,7 +110,8 @@ def named_parameters(params: Arrays, start: int) -> tuple[dict[str, Any], bool]:
         return {str(start): params}, False
     raise TypeError(
         "params must be an array, a list or tuple of arrays, a mapping of names to arrays, or a list of groups "
-        f'{{"params": ..., "lr": ...}}; got {type(params).__name__}'
+        f'{{"params": ..., "lr": ...}}; got {type(params).__name__}; use '
+        + ("list(...)" if hasattr(params, "__next__") else "numpy.array(...)")
     )
 
 

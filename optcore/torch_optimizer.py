@@ -283,7 +283,8 @@ class Optimizer(torch.optim.Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # This is where load_state_dict, pickle and copy end. A state that cannot be used is refused before it is taken.
-        defaults = state["defaults"] if "defaults" in state else self.defaults  # noqa: SIM401  unpickling has none yet
+        loaded = "defaults" not in state
+        defaults = self.defaults if loaded else state["defaults"]  # unpickling has none yet
         for index, group in enumerate(state["param_groups"]):
             for key, value in defaults.items():  # older versions of torch had fewer
                 group.setdefault(key, value)
@@ -293,6 +294,13 @@ class Optimizer(torch.optim.Optimizer):
                 if not p.requires_grad:  # a half-precision part, say, that is frozen
                     continue
                 name, entry = self._label(index, group, position), state["state"].get(p) or {}
+                known = {"step", *self._state_names.values()}
+                unknown = [key for key, kept in entry.items() if kept is not None and key not in known]
+                if loaded and unknown:
+                    raise ValueError(
+                        f"the state of parameter {name!r} has {unknown}, which {type(self).__name__} does not "
+                        "know: it is of another optimizer; make a new one, or take that out of the state_dict"
+                    )
                 self._updates(name, entry)
                 self._arrays(name, p, self._rule(group), entry)
         self._cohorts = []

@@ -387,7 +387,7 @@ def test_no_nan_in_table_or_json(cli, tmp_path):
     assert not re.search(r"\b(nan|inf|none)\b", output, re.IGNORECASE)
     assert re.search(r"^sgd +10 +- +- +- +- +diverged at +$", output, re.MULTILINE)  # the step is on the next line
     assert re.search(r"^ +step \d *$", output, re.MULTILINE)
-    assert "Diverged at lr 10, 1e+300: sgd; velocity; velocity, look-ahead." in output.replace("\n", "")
+    assert "Diverged at lr 10 and above: sgd; velocity; velocity, look-ahead." in output.replace("\n", "")
     assert (tmp_path / "compare-diabetes.png").stat().st_size > 10_000
 
     def refuse(constant):

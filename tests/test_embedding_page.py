@@ -42,16 +42,33 @@ def test_the_page_lists_the_rules():
     assert not missing, "docs/embedding.md needs these rows:\n" + "\n".join(missing)
 
 
-def test_the_blocks_of_the_page_compile(tmp_path):
-    """The Cython and the C of the page, as they stand there."""
+def block(language):
+    return re.search(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)[1]
+
+
+def test_the_cython_of_the_page_fits(tmp_path):
+    """By the setup.py of the page: y = 2 + 3 x."""
     pytest.importorskip("Cython")
-    for language, name in {"cython": "page.pyx", "c": "page_c.c"}.items():
-        (tmp_path / name).write_text(re.search(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)[1])
-    subprocess.run([sys.executable, "-m", "cython", "-3", "-I", ROOT, "page.pyx"], cwd=tmp_path, check=True)
+    pytest.importorskip("setuptools")
+    (tmp_path / "fit.pyx").write_text(block("cython"))
+    (tmp_path / "setup.py").write_text(block("python"))
+    program = """
+import numpy as np, optcore as oc, fit
+x, w, g = np.linspace(0.0, 1.0, 10), np.zeros(2), np.zeros(2)
+fit.fit(oc.Adam(w, g, lr=oc.Linear(0.1, steps=3000)), x, 2.0 + 3.0 * x, w, g, 3000)
+print(*np.round(w, 3))
+"""
+    variables = {**os.environ, "PYTHONPATH": str(ROOT)}  # an editable install
+    build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+    for command in (build, [sys.executable, "-c", program]):
+        result = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+    assert result.stdout == "2.0 3.0\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="asks a compiler as POSIX has it")
+def test_the_c_of_the_page_compiles(tmp_path):
+    (tmp_path / "page.c").write_text(block("c"))
     include = ["-I", get_include(), "-I", sysconfig.get_path("include")]
-    if sys.platform != "win32":
-        for source in ("page.c", "page_c.c"):
-            flags = ["-Wall", "-Wno-unused-variable", "-Werror", "-fPIC", "-c"]
-            subprocess.run(
-                [*shlex.split(os.environ.get("CC", "cc")), *flags, *include, source], cwd=tmp_path, check=True
-            )
+    flags = ["-Wall", "-Wno-unused-variable", "-Werror", "-fPIC", "-c"]
+    subprocess.run([*shlex.split(os.environ.get("CC", "cc")), *flags, *include, "page.c"], cwd=tmp_path, check=True)

@@ -3,6 +3,7 @@
 import copy
 import importlib
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -532,7 +533,7 @@ def with_other_switches(state):
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (of_another_class, ("parameter '0 of group 0'", "no 'exp_avg'", "another optimizer")),
+        (of_another_class, ("parameter '0 of group 0'", "does not know", "another optimizer")),
         (of_another_shape, ("the state 'exp_avg' of parameter '1 of group 0'", "(6,)", "(5,)")),
         (not_contiguous, ("the state 'exp_avg' of parameter '0 of group 0'", "not contiguous")),
         (with_other_switches, ("no 'max_exp_avg_sq'", "other switches")),
@@ -552,6 +553,24 @@ def test_states_that_are_refused(spoil, words):
     assert snapshot(optimizer, params) == before
     run(optimizer, params, range(2, 4))
     assert optimizer.state[params[0]]["step"] == 4
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "unknown"),
+    [
+        (partial(torch.optim.SGD, lr=0.1, momentum=0.9), ot.Adam, "momentum_buffer"),
+        (torch.optim.NAdam, ot.Adam, "mu_product"),
+        (torch.optim.Adagrad, partial(ot.SGD, lr=0.1), "sum"),
+    ],
+)
+def test_states_of_another_optimizer_are_refused(there, here, unknown):
+    params = parameters()
+    other, optimizer = there(params), here(params)
+    run(other, params, range(2))
+    before = snapshot(optimizer, params)
+    with pytest.raises(ValueError, match=f"has .*'{unknown}'.* does not know: it is of another"):
+        optimizer.load_state_dict(other.state_dict())
+    assert snapshot(optimizer, params) == before
 
 
 COUNTS = {
