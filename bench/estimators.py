@@ -8,14 +8,13 @@ see step.py.
 """
 
 import argparse
-import statistics
 import sys
 
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.linear_model import SGDClassifier, SGDRegressor
 from sklearn.neural_network import MLPClassifier as TheirPerceptron
-from step import measure, ratio, say
+from step import measure, report
 from threadpoolctl import threadpool_limits
 
 from optcore.estimators import LinearClassifier, LinearRegressor, MLPClassifier
@@ -81,12 +80,7 @@ def main():
     for title, contenders, base, limits in cases():
         with threadpool_limits(1, "blas"):
             times = measure(contenders, seconds=3.0, rounds=15)
-        print(f"\n{title}\n{'':28}{'median':>12}{'ratio to ' + base:>34}")
-        for name in contenders:
-            value = ratio(times, name, base)
-            print(f"{name:28}{say(statistics.median(times[name])):>12}{value:34.3g}", flush=True)
-            if value > limits.get(name, float("inf")):
-                failures.append(f"{title}: {name} is {value:.3g} times {base}; at most {limits[name]} is promised")
+        failures += report(title, times, base, limits)
     if check and failures:
         sys.exit("\n".join(failures))
 

@@ -206,19 +206,25 @@ def catalogue():
             print(f"{title:52}{figures[0]:10.3f}{figures[1]:10.3f}")
 
 
+def report(title, times, base, limits):
+    """Prints a table of medians and ratios; what is above its limit, as sentences."""
+    failures, width = [], max(28, len(f"  ratio to {base}"))
+    print(f"\n{title}\n{'':28}{'median':>12}{'ratio to ' + base:>{width}}")
+    for name in times:
+        value = ratio(times, name, base)
+        print(f"{name:28}{say(statistics.median(times[name])):>12}{value:{width}.3g}", flush=True)
+        if value > limits.get(name, float("inf")):
+            failures.append(f"{title}: {name} is {value:.3g} times {base}; at most {limits[name]} is promised")
+    return failures
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="exit with 1 where a ratio is above its limit")
     check = parser.parse_args().check
     failures = []
     for title, contenders, base, limits in cases(build_limit()):
-        times = measure(contenders)
-        print(f"\n{title}\n{'':28}{'median':>12}{'ratio to ' + base:>28}")
-        for name in contenders:
-            value = ratio(times, name, base)
-            print(f"{name:28}{say(statistics.median(times[name])):>12}{value:28.3g}")
-            if value > limits.get(name, float("inf")):
-                failures.append(f"{title}: {name} is {value:.3g} times {base}; at most {limits[name]} is promised")
+        failures += report(title, measure(contenders), base, limits)
     catalogue()
     if check and failures:
         sys.exit("\n".join(failures))

@@ -8,11 +8,10 @@ step.py. (This file is not called torch.py, because programs in this folder woul
 """
 
 import argparse
-import statistics
 import sys
 
 import torch
-from step import measure, ratio, say
+from step import measure, report
 
 import optcore.torch
 
@@ -77,14 +76,7 @@ def main():
     failures = []
     for title, threads, steps, limits in cases():
         torch.set_num_threads(threads)
-        times = measure(steps)
-        base = BASE if BASE in steps else "torch, foreach"
-        print(f"\n{title}\n{'':28}{'median':>12}{'ratio to ' + base:>28}")
-        for name in steps:
-            value = ratio(times, name, base)
-            print(f"{name:28}{say(statistics.median(times[name])):>12}{value:28.3g}", flush=True)
-            if value > limits.get(name, float("inf")):
-                failures.append(f"{title}: {name} is {value:.3g} times {base}; at most {limits[name]} is promised")
+        failures += report(title, measure(steps), BASE if BASE in steps else "torch, foreach", limits)
     if check and failures:
         sys.exit("\n".join(failures))
 
