@@ -6,6 +6,7 @@ import contextlib
 import copy
 import functools
 import inspect
+import itertools
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
@@ -585,8 +586,8 @@ class Optimizer(Plan):
         """A copy of all that a run needs to go on with the same bits, but for the parameters themselves."""
         self._check_idle()
         copies: dict[int, Feedback] = {}  # what groups share they share afterwards
-        kept = [(f"the state {key!r} of {name!r}", a) for name, own in self._state.items() for key, a in own.items()]
-        fresh = Allocator(self._options["allocate"], [*in_use(self._named(), self._grads), *kept])
+        kept = ((f"the state {key!r} of {name!r}", a) for name, own in self._state.items() for key, a in own.items())
+        fresh = Allocator(self._options["allocate"], itertools.chain(in_use(self._named(), self._grads), kept))
         return {
             "format": FORMAT,
             "class": type(self).__name__,
@@ -741,19 +742,16 @@ def _rebuild(cls: type[Optimizer], params: Any, grads: Any, arguments: dict[str,
     return optimizer
 
 
-def in_use(params: Mapping[str, Any], grads: Any, bounds: Any = None) -> list[tuple[str, Any]]:
+def in_use(params: Mapping[str, Any], grads: Any, bounds: Any = None) -> Iterator[tuple[str, Any]]:
     """What an optimizer is made of, with its names in messages; any value may be one that will be refused."""
     given = [("parameter", dict(params)), ("the gradient of", grads)]
     if isinstance(bounds, (list, tuple)):
         given += zip(("the lower bound of", "the upper bound of"), bounds, strict=False)
-    found = []
     for what, values in given:
-        if isinstance(values, Mapping):
-            named = list(values.items())
-        else:
-            named = list(zip(params, values if isinstance(values, (list, tuple)) else [values], strict=False))
-        found += [(f"{what} {name!r}", value) for name, value in named]
-    return found
+        if not isinstance(values, Mapping):
+            values = dict(zip(params, values if isinstance(values, (list, tuple)) else [values], strict=False))
+        for name, value in values.items():
+            yield f"{what} {name!r}", value
 
 
 def views(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
